@@ -1,0 +1,298 @@
+"""The config of one run, as typed frozen sections; every field has one doc line with its unit.
+
+Owns names, types, defaults and single-value bounds. It does not compose files (`load.py`), look at
+the disk or compare fields with each other (`checks.py`), and it imports nothing heavy.
+Defaults of the recipe are those of the scripts that this product replaces.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ArchitectureConfig(Section):
+    """Shape of a decoder-only transformer, in megatron-core's names."""
+
+    family: Literal["qwen3", "llama"]
+    """Model family: `qwen3` has RMSNorm on queries and keys, `llama` has not."""
+    num_layers: PositiveInt
+    """Transformer layers."""
+    hidden_size: PositiveInt
+    """Width of the residual stream, in features."""
+    ffn_hidden_size: PositiveInt
+    """Width of the SwiGLU MLP, in features."""
+    num_attention_heads: PositiveInt
+    """Query heads."""
+    num_query_groups: PositiveInt
+    """Key/value heads (grouped-query attention)."""
+    kv_channels: PositiveInt
+    """Features a head."""
+    vocab_size: PositiveInt
+    """Rows of the embedding, in tokens."""
+    max_position_embeddings: PositiveInt = 40960
+    """Longest sequence that the model was made for, in tokens."""
+    rotary_base: PositiveFloat = 1_000_000.0
+    """Base of the rotary embedding (rope_theta)."""
+    rms_norm_epsilon: PositiveFloat = 1e-6
+    """Epsilon of every RMSNorm."""
+    tie_word_embeddings: bool = False
+    """Whether the output layer shares the embedding's weight."""
+    rope_scaling: dict[str, float | int | str] | None = None
+    """The `rope_scaling` entry of a Llama-3 config.json; null is plain RoPE."""
+
+
+class ModelConfig(Section):
+    """Student and teacher: where their weights and tokenizer come from."""
+
+    name: str
+    """Student's name, part of the run folder's name."""
+    weights: str
+    """A transformers folder, a `.gguf` file, `package://PACKAGE/FILE` in an installed Python package, or `random`."""
+    teacher_name: str | None = None
+    """Teacher's name; null means the same as the student's."""
+    teacher_weights: str | None = None
+    """Teacher's weights, in the forms of `weights`; null means the student's own, before quantization."""
+    tokenizer: str | None = None
+    """Folder or GGUF file of the tokenizer, or `bytes` (one token a byte); null means beside the weights."""
+    architecture: ArchitectureConfig | None = None
+    """Shape; null reads it from the config.json beside the weights."""
+    random_seed: NonNegativeInt = 1234
+    """Seed of the weights when `weights` is `random`."""
+
+
+class SourceConfig(Section):
+    """Raw text that `qad_core data prepare` turns into tokens."""
+
+    kind: Literal["made", "python_stdlib", "text", "jsonl"]
+    """`made` (text made on the spot), `python_stdlib` (this Python's own sources), `text` or `jsonl` files."""
+    paths: tuple[str, ...] = ()
+    """Files or folders of `text` and `jsonl`; folders are searched for *.txt, *.md, *.py or *.jsonl."""
+    max_characters: PositiveInt | None = None
+    """Stop reading after so many characters; null reads all."""
+
+
+class DatasetConfig(Section):
+    """Tokens to train on and held-out tokens to judge by."""
+
+    name: str
+    """Part of the run folder's name."""
+    blend: str | None = None
+    """Datablend JSON with train, valid and test; null means the one that `data prepare` writes in the data cache."""
+    source: SourceConfig | None = None
+    """Raw text to prepare the blend from; null means the blend must be there."""
+    valid_fraction: Fraction = 0.025
+    """Share of the documents held out for evaluation while training."""
+    test_fraction: Fraction = 0.025
+    """Share of the documents held out for the end."""
+    split_seed: NonNegativeInt = 42
+    """Seed of the split into train, valid and test."""
+    append_eod: bool = True
+    """Whether an end-of-document token ends each document."""
+
+
+class ParallelismConfig(Section):
+    """How one model is laid over ranks; data parallelism is what is left of the world size."""
+
+    name: str = "one-rank"
+    """Name of this layout."""
+    tensor_model_parallel_size: PositiveInt = 1
+    """Ranks that share each layer's weights (TP)."""
+    pipeline_model_parallel_size: PositiveInt = 1
+    """Ranks that hold consecutive layers (PP)."""
+    context_parallel_size: PositiveInt = 1
+    """Ranks that share one sequence (CP)."""
+    expert_model_parallel_size: PositiveInt = 1
+    """Ranks that share the experts of a mixture (EP)."""
+    sequence_parallel: bool = False
+    """Whether norms and residuals are sharded along the sequence inside a TP group."""
+
+    @property
+    def model_parallel_size(self) -> int:
+        """Ranks that one replica of the model takes: TP x PP x CP."""
+        return self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+
+
+class ClusterConfig(Section):
+    """The machines of a run."""
+
+    name: str = "local"
+    """Name of this cluster."""
+    kind: Literal["local", "slurm"] = "local"
+    """`local` starts torchrun here; `slurm` submits a job."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What the ranks compute on; `auto` takes GPUs where torch sees them."""
+    nodes: PositiveInt = 1
+    """Machines."""
+    processes_per_node: PositiveInt = 1
+    """Ranks a machine: one a GPU, or gloo ranks on a CPU."""
+    threads_per_process: NonNegativeInt = 0
+    """CPU threads a rank; 0 shares the machine's cores evenly."""
+    master_port: NonNegativeInt = 0
+    """TCP port of the rendezvous; 0 takes a free one."""
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in all."""
+        return self.nodes * self.processes_per_node
+
+
+class QuantizationConfig(Section):
+    """How the student is quantized."""
+
+    format: Literal["nvfp4", "none"] = "nvfp4"
+    """`nvfp4` fake-quantizes weights and activations of all block linears; `none` is a plain student."""
+    calibration_sequences: PositiveInt = 16
+    """Training sequences seen by max calibration."""
+
+
+class DistillationConfig(Section):
+    """The KD loss."""
+
+    temperature: PositiveFloat = 1.0
+    """Softmax temperature of teacher and student; the loss has no T^2 factor."""
+    chunk_tokens: NonNegativeInt = 0
+    """Tokens whose full-vocabulary logits exist at once; 0 chooses from the device."""
+
+
+class TrainConfig(Section):
+    """The recipe; the defaults are the scripts' values."""
+
+    micro_batch_size: PositiveInt = 1
+    """Sequences a rank and a forward pass."""
+    global_batch_size: PositiveInt = 256
+    """Sequences an optimizer step, over all ranks."""
+    sequence_length: PositiveInt = 4096
+    """Tokens a sequence."""
+    train_samples: PositiveInt = 299_800
+    """Sequences in all; iterations are train_samples // global_batch_size."""
+    learning_rate: PositiveFloat = 1e-6
+    """Peak learning rate."""
+    min_learning_rate: NonNegativeFloat = 0.0
+    """Learning rate at the end of the decay."""
+    learning_rate_decay_style: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the decay."""
+    warmup_fraction: Fraction = 0.01
+    """Share of the samples with a rising learning rate."""
+    decay_fraction: Fraction = 0.99
+    """Share of the samples after which the decay has reached its end."""
+    adam_beta1: Fraction = 0.9
+    """AdamW's decay of the first moment."""
+    adam_beta2: Fraction = 0.95
+    """AdamW's decay of the second moment."""
+    adam_epsilon: PositiveFloat = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: NonNegativeFloat = 0.1
+    """AdamW's decoupled weight decay."""
+    clip_grad: NonNegativeFloat = 1.0
+    """Largest global gradient norm; 0 does not clip."""
+    seed: NonNegativeInt = 1234
+    """Seed of data order and initialisation."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Weights and products; `auto` is bf16 where the device has it, else fp32. Optimizer states are fp32."""
+    recompute: Literal["none", "full"] = "none"
+    """`full` recomputes every layer in the backward pass, to save memory."""
+    iterations_to_skip: tuple[PositiveInt, ...] = ()
+    """1-based iterations whose data are consumed without a step."""
+    exit_duration_minutes: PositiveFloat | None = None
+    """Save and exit 3 after so many minutes; null never."""
+    exit_iteration: PositiveInt | None = None
+    """Save and exit 3 after this iteration; null never."""
+    distributed_timeout_minutes: PositiveFloat = 30.0
+    """A collective that takes longer ends the run."""
+
+    @property
+    def train_iterations(self) -> int:
+        """Optimizer steps in all."""
+        return self.train_samples // self.global_batch_size
+
+
+class EvaluationConfig(Section):
+    """Held-out evaluation at step 0 (plain post-training quantization), on the way, and at the end."""
+
+    interval: NonNegativeInt = 200
+    """Steps between evaluations; 0 evaluates at step 0 and the end only."""
+    sequences: PositiveInt = 20
+    """Held-out sequences an evaluation, over all ranks."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of the training state."""
+
+    interval: NonNegativeInt = 200
+    """Steps between saves; 0 saves at the end and on a stop only."""
+    keep_last: PositiveInt = 2
+    """Newest checkpoints kept; older ones are removed after a save."""
+
+
+class PathsConfig(Section):
+    """Where things lie; relative paths are from the working directory."""
+
+    checkpoint_root: Path = Path("runs")
+    """Folder of all run folders (QAD_CHECKPOINT_ROOT)."""
+    data_cache: Path = Path("runs/data_cache")
+    """Prepared tokens and Megatron's index caches (DATACACHE_DIR)."""
+    models_root: Path = Path("models")
+    """Folder that relative weights and tokenizer paths start from (MODELS_ROOT)."""
+
+
+class RunConfig(Section):
+    """Everything that one run is."""
+
+    loss: Literal["qad", "qat"] = "qad"
+    """`qad`: KL to the teacher; `qat`: cross-entropy on the data only."""
+    tag: str = ""
+    """Suffix of the run folder's name, to keep runs apart."""
+    model: ModelConfig
+    """Student and teacher."""
+    dataset: DatasetConfig
+    """Tokens."""
+    parallelism: ParallelismConfig = ParallelismConfig()
+    """Layout over ranks."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Machines."""
+    quantization: QuantizationConfig = QuantizationConfig()
+    """How the student is quantized."""
+    distillation: DistillationConfig = DistillationConfig()
+    """The KD loss."""
+    train: TrainConfig = TrainConfig()
+    """The recipe."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Held-out evaluation."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Saving."""
+    paths: PathsConfig = PathsConfig()
+    """Folders."""
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Replicas of the model: world size over TP x PP x CP (floored; `checks.py` refuses a remainder)."""
+        return self.cluster.world_size // self.parallelism.model_parallel_size
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Forward passes a rank and a step (floored; `checks.py` refuses a remainder)."""
+        return self.train.global_batch_size // (self.train.micro_batch_size * max(self.data_parallel_size, 1))
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run folder, in the layout of the scripts that this replaces."""
+        teacher = self.model.teacher_name or self.model.name
+        tag = f"-{self.tag}" if self.tag else ""
+        kind = "-qat" if self.loss == "qat" else ""
+        rate = f"{self.train.learning_rate:g}"
+        return f"{self.model.name}-Teacher-{teacher}-Data-{self.dataset.name}-lr{rate}{kind}{tag}"

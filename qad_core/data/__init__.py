@@ -1,0 +1,1 @@
+"""Text to Megatron `.bin/.idx` files and datablend JSON. Heavy: may import transformers and megatron."""

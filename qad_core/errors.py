@@ -1,0 +1,67 @@
+"""Errors that a user can act on, and the exit codes of every command.
+
+Library code raises; the edges (`cli.py`, `train/__main__.py`, the TUI app) catch once and show.
+An error says what is wrong, the value, and what to do. Anything that is not a `QadError` is our own bug.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a process tells its caller; the SLURM chain and scripts lean on these numbers."""
+
+    DONE = 0
+    BUG = 1
+    """Our own bug, or a run that diverged (three non-finite losses in a row)."""
+    USER_ERROR = 2
+    STOPPED_EARLY = 3
+    """Saved and can be resumed: signal, time limit, or iteration limit."""
+    OUTSIDE_FAILED = 4
+    """Something outside failed: SLURM, disk, network."""
+
+
+class QadError(Exception):
+    """A problem that the reader can solve.
+
+    `message` says what is wrong with the value in it; `hint` says what to do about it.
+    """
+
+    exit_code = ExitCode.USER_ERROR
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class ConfigError(QadError):
+    """A config value, a YAML file, or an override is wrong."""
+
+
+class ModelError(QadError):
+    """Weights, a tokenizer, or a checkpoint cannot be used."""
+
+
+class DataError(QadError):
+    """A corpus, a datablend, or a token file cannot be used."""
+
+
+class RunError(QadError):
+    """A run folder cannot be used: another run's, not writable, not there."""
+
+
+class DivergedError(QadError):
+    """The loss was not finite three times in a row; the state from before is saved."""
+
+    exit_code = ExitCode.BUG
+
+
+class OutsideError(QadError):
+    """Disk, network, or another program failed."""
+
+    exit_code = ExitCode.OUTSIDE_FAILED

@@ -1,0 +1,1 @@
+"""Hugging Face and GGUF models as megatron-core GPT models. Heavy."""

@@ -1,0 +1,69 @@
+"""Every file name of a run folder, and nothing else: no reading, no writing of their contents.
+
+The layout is that of the scripts that this product replaces, so that people's habits and
+TensorBoard commands go on working.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run folder; `model_name` names the folders below checkpoints/ and tensorboard/."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, which is the run's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved config with where each value came from."""
+        return self.path / "config.yaml"
+
+    @property
+    def identity(self) -> Path:
+        """Fingerprint of what makes two runs different, and the code's version."""
+        return self.path / "run.json"
+
+    @property
+    def jobs(self) -> Path:
+        """One JSON line a link of the chain."""
+        return self.path / "jobs.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One flushed JSON line a step or an evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """Phase, step and last error, replaced atomically."""
+        return self.path / "status.json"
+
+    @property
+    def logs(self) -> Path:
+        """Logs that a person reads, one file a start and rank."""
+        return self.path / "logs"
+
+    def checkpoints(self, model_name: str) -> Path:
+        """Folder of `iter_0000200/` and the tracker file."""
+        return self.path / "checkpoints" / model_name
+
+    def tracker(self, model_name: str) -> Path:
+        """Text file with the newest whole checkpoint's iteration; written last."""
+        return self.checkpoints(model_name) / "latest_checkpointed_iteration.txt"
+
+    def tensorboard(self, model_name: str) -> Path:
+        """Folder of TensorBoard event files."""
+        return self.path / "tensorboard" / model_name
+
+
+def iteration_folder(checkpoints: Path, iteration: int) -> Path:
+    """Folder of one checkpoint: `iter_` and seven digits."""
+    return checkpoints / f"iter_{iteration:07d}"

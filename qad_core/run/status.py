@@ -1,0 +1,66 @@
+"""status.json: what a run is doing now, replaced atomically by its first rank.
+
+The trainer writes it at every change of phase and every step; everyone else only reads. A reader
+decides from `updated` and `pid` whether the writer still lives (`store.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Phase = Literal[
+    "starting", "teacher", "student", "calibrating", "data", "loading", "evaluating", "training", "saving",
+    "done", "stopped", "failed",
+]  # fmt: skip
+ENDED: frozenset[str] = frozenset({"done", "stopped", "failed"})
+
+
+class Status(BaseModel):
+    """One state of a run."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    phase: Phase
+    """What the trainer is at."""
+    step: int = 0
+    """Optimizer steps done."""
+    train_iterations: int = 0
+    """Optimizer steps in all."""
+    checkpoint_step: int | None = None
+    """Newest whole checkpoint."""
+    updated: float = 0.0
+    """Unix time of this state."""
+    started: float = 0.0
+    """Unix time at which this process started."""
+    pid: int = 0
+    """Process of the first rank."""
+    host: str = ""
+    """Machine of the first rank."""
+    reason: str = ""
+    """Why it stopped, in words: `SIGTERM`, `exit_iteration`, `time limit`."""
+    error: str = ""
+    """The error's message when it failed."""
+    hint: str = ""
+    """What to do about the error."""
+    exit_code: int | None = None
+    """Exit code when it ended."""
+
+
+def write_status(path: Path, status: Status) -> None:
+    """Replace the file in one step: a reader sees the old state or the new one, never a half."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(status.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_status(path: Path) -> Status | None:
+    """The state, or None when there is none or the file is not one."""
+    try:
+        return Status.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""Textual experiment manager over the run folders that `qad_core` writes."""
