@@ -11,15 +11,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PATHS := qad_core qad_tui tests benchmarks
 
-# Ranks of a test share few cores; more threads a rank only wait for each other.
-export OMP_NUM_THREADS ?= 1
-
 .DELETE_ON_ERROR:
 .PHONY: demo test lint figures install clean
 
 demo: .venv/.train
 	$(BIN)/qad_core demo
 
+# The ranks of a test share few cores: with more threads each they only wait for one another.
+test: export OMP_NUM_THREADS ?= 1
 test: .venv/.dev
 	$(BIN)/python -m pytest
 

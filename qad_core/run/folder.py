@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "jobs.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Locked while a launcher or one of its ranks lives; holds that launcher's host and pid."""
+        return self.path / "launch.lock"
+
+    @property
     def metrics(self) -> Path:
         """One flushed JSON line a step or an evaluation."""
         return self.path / "metrics.jsonl"
