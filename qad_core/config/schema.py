@@ -7,6 +7,7 @@ Defaults of the recipe are those of the scripts that this product replaces.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,9 +21,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
+    """Base of every section: frozen; an unknown key, an infinity or a NaN is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ArchitectureConfig(Section):
@@ -294,5 +295,5 @@ class RunConfig(Section):
         teacher = self.model.teacher_name or self.model.name
         tag = f"-{self.tag}" if self.tag else ""
         kind = "-qat" if self.loss == "qat" else ""
-        rate = f"{self.train.learning_rate:g}"
+        rate = re.sub(r"e([+-])0+", r"e\1", f"{self.train.learning_rate:g}")  # 1e-6, as the scripts write it
         return f"{self.model.name}-Teacher-{teacher}-Data-{self.dataset.name}-lr{rate}{kind}{tag}"

@@ -1,0 +1,158 @@
+"""The shape of a model, read from the config.json of a transformers folder.
+
+Owns which architectures the product takes and how their keys are called. Sources: transformers'
+`Qwen3Config` and `LlamaConfig`; version 5 writes `rope_parameters` where version 4 wrote
+`rope_theta` and `rope_scaling`, and both are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, cast
+
+from pydantic import ValidationError
+
+from qad_core.config.paths import resolve_teacher_weights, resolve_weights
+from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.errors import ConfigError
+
+_FAMILIES: Mapping[str, Literal["qwen3", "llama"]] = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
+_SHAPE_KEYS: Mapping[str, str] = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "ffn_hidden_size": "intermediate_size",
+    "num_attention_heads": "num_attention_heads",
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_position_embeddings",
+}
+_REFUSED: tuple[tuple[str, object, str], ...] = (
+    ("hidden_act", "silu", "the MLP is SwiGLU"),
+    ("attention_bias", False, "the linear layers have no bias"),
+    ("mlp_bias", False, "the linear layers have no bias"),
+    ("use_sliding_window", False, "attention is causal over the whole sequence"),
+    ("quantization_config", None, "weights must be in bf16, fp16 or fp32"),
+)
+"""(key, the only value taken, why); an absent key has that value."""
+_DEFAULT_ROPE_THETA = 10_000.0
+"""transformers' own where config.json names none."""
+
+
+def read_architecture(folder: Path) -> ArchitectureConfig:
+    """The shape in `folder`/config.json.
+
+    Raises ConfigError when the file is not there, is not JSON, or is of another architecture than
+    Qwen3ForCausalLM and LlamaForCausalLM without biases, sliding windows or packed weights.
+    """
+    path = folder / "config.json"
+    values = _read_json(path)
+    family = _family(path, values)
+    for key, wanted, why in _REFUSED:
+        if values.get(key, wanted) != wanted:
+            raise ConfigError(f"{path}: {key} is {values[key]!r}, but {why}", "This model cannot be trained here.")
+    missing = [key for key in _SHAPE_KEYS.values() if key not in values]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}", "Fetch the file again, or write model.architecture.")
+    theta, scaling = _rope(path, values)
+    fields = {name: values[key] for name, key in _SHAPE_KEYS.items()} | {
+        "family": family,
+        "num_query_groups": values.get("num_key_value_heads") or values["num_attention_heads"],
+        "kv_channels": values.get("head_dim") or _default_head_dim(values),
+        "rotary_base": theta,
+        "rms_norm_epsilon": values.get("rms_norm_eps", 1e-6),
+        "tie_word_embeddings": values.get("tie_word_embeddings", False),
+        "rope_scaling": scaling,
+    }
+    try:
+        return ArchitectureConfig.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"{path} has wrong values: {wrong}", "Fetch the file again.") from error
+
+
+def architecture_folder(config: RunConfig) -> Path | None:
+    """The transformers folder to read the student's shape from; None when the config has it or there is no such folder.
+
+    Raises ConfigError as `resolve_weights`.
+    """
+    if config.model.architecture is not None:
+        return None
+    weights = resolve_weights(config.model, config.paths.models_root)
+    return weights if isinstance(weights, Path) and (weights / "config.json").is_file() else None
+
+
+def with_architecture(config: RunConfig) -> RunConfig:
+    """The config with the student's shape filled in from its folder, where it is lacking and can be read."""
+    folder = architecture_folder(config)
+    if folder is None:
+        return config
+    model = config.model.model_copy(update={"architecture": read_architecture(folder)})
+    return config.model_copy(update={"model": model})
+
+
+def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
+    """The teacher's shape: of its own config.json where it has one, else the student's; None when neither is known.
+
+    Raises ConfigError as `read_architecture`.
+    """
+    if config.model.teacher_weights is not None:
+        weights = resolve_teacher_weights(config.model, config.paths.models_root)
+        if isinstance(weights, Path) and (weights / "config.json").is_file():
+            return read_architecture(weights)
+    return with_architecture(config).model.architecture
+
+
+def differing_fields(one: ArchitectureConfig, other: ArchitectureConfig) -> list[tuple[str, object, object]]:
+    """(field, value of one, value of the other) of each field in which two shapes differ."""
+    names = ArchitectureConfig.model_fields
+    return [(name, getattr(one, name), getattr(other, name)) for name in names if _differs(name, one, other)]
+
+
+def _differs(name: str, one: ArchitectureConfig, other: ArchitectureConfig) -> bool:
+    return getattr(one, name) != getattr(other, name)
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        values: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", "Name a transformers folder.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}", "Fetch the file again.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no JSON object", "Fetch the file again.")
+    return cast("dict[str, object]", values)
+
+
+def _family(path: Path, values: Mapping[str, object]) -> Literal["qwen3", "llama"]:
+    named = values.get("architectures")
+    names = [str(name) for name in cast("list[object]", named)] if isinstance(named, list) else []
+    for name in names:
+        if name in _FAMILIES:
+            return _FAMILIES[name]
+    raise ConfigError(
+        f"{path}: architecture {', '.join(names) or 'not named'}",
+        f"Models of {' and '.join(_FAMILIES)} can be trained.",
+    )
+
+
+def _rope(path: Path, values: Mapping[str, object]) -> tuple[object, dict[str, object] | None]:
+    """(base, scaling) of the rotary embedding; the scaling is None for plain RoPE."""
+    named: object = values.get("rope_parameters") or values.get("rope_scaling") or dict[str, object]()
+    if not isinstance(named, dict):
+        raise ConfigError(f"{path}: rope_scaling is {named!r}", "Fetch the file again.")
+    scaling = dict(cast("dict[str, object]", named))
+    theta = scaling.pop("rope_theta", None) or values.get("rope_theta", _DEFAULT_ROPE_THETA)
+    kind = scaling.pop("rope_type", None) or scaling.pop("type", None) or "default"
+    scaling.pop("type", None)
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise ConfigError(f"{path}: rope_type is {kind!r}", "Plain RoPE and llama3 can be trained.")
+    return theta, {"rope_type": "llama3", **scaling}
+
+
+def _default_head_dim(values: Mapping[str, object]) -> object:
+    hidden, heads = values["hidden_size"], values["num_attention_heads"]
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
