@@ -1,0 +1,103 @@
+"""One pair of Megatron `.bin/.idx` token files: writing it, and checking that it is whole.
+
+Reading the tokens while training is megatron-core's own `IndexedDataset`. The checks are here because
+`IndexedDataset` reads a truncated `.bin` without complaint until the loop reaches the missing bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
+
+from qad_core.data.blend import token_file_pair
+from qad_core.errors import DataError
+
+# Layout of the .idx: megatron/core/datasets/indexed_dataset.py, _IndexWriter.
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")  # magic, version, dtype code, sequences, documents + 1
+TOKENS_CHECKED = 1_000_000
+REPAIR_HINT = "Prepare the data again, or copy both files anew."
+
+
+class TokenFileWriter:
+    """Writes documents one after another; whole only after `close`."""
+
+    def __init__(self, prefix: Path, vocab_size: int) -> None:
+        """`vocab_size` decides the width of a token on disk: uint16 where it is enough, else int32."""
+        bin_path, idx_path = token_file_pair(prefix)
+        self._idx_path = idx_path
+        self._builder = IndexedDatasetBuilder(str(bin_path), dtype=DType.optimal_dtype(vocab_size))
+        self.documents = 0
+        self.tokens = 0
+
+    def add_document(self, token_ids: np.ndarray) -> None:
+        """Append one document, int [tokens], tokens > 0."""
+        self._builder.add_document(token_ids, [len(token_ids)])
+        self.documents += 1
+        self.tokens += len(token_ids)
+
+    def close(self) -> None:
+        """Write the index; the pair is whole now."""
+        self._builder.finalize(str(self._idx_path))
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """What a whole pair of token files holds."""
+
+    prefix: Path
+    documents: int
+    tokens: int
+    dtype: np.dtype
+    """Type of one token on disk."""
+
+
+def check_token_file(prefix: Path) -> TokenFile:
+    """Read the index and hold it against the sizes on disk.
+
+    Raises `DataError` with the sizes when either file is not whole, or when there is no token in them.
+    """
+    bin_path, idx_path = token_file_pair(prefix)
+    dtype, sequences, documents = _read_header(idx_path)
+    expected_idx = HEADER.size + sequences * (4 + 8) + documents * 8
+    if idx_path.stat().st_size != expected_idx:
+        raise DataError(
+            f"{idx_path} has {idx_path.stat().st_size:,} bytes where its header promises {expected_idx:,}", REPAIR_HINT
+        )
+    lengths = np.memmap(idx_path, dtype=np.int32, mode="r", offset=HEADER.size, shape=(sequences,))
+    tokens = int(lengths.sum(dtype=np.int64))
+    expected_bin = tokens * dtype.itemsize
+    if bin_path.stat().st_size != expected_bin:
+        raise DataError(
+            f"{bin_path} has {bin_path.stat().st_size:,} bytes where its index promises {expected_bin:,}", REPAIR_HINT
+        )
+    return TokenFile(prefix, documents - 1, tokens, dtype)
+
+
+def check_token_ids(file: TokenFile, vocab_size: int) -> None:
+    """Raise `DataError` when one of the first million tokens is not in a vocabulary of this size."""
+    bin_path, _ = token_file_pair(file.prefix)
+    largest = int(np.fromfile(bin_path, dtype=file.dtype, count=TOKENS_CHECKED).max())
+    if largest >= vocab_size:
+        raise DataError(
+            f"{bin_path} holds the token {largest:,}, and the tokenizer's vocabulary ends at {vocab_size - 1:,}",
+            "Use the tokenizer that the data was prepared with, or prepare it with this one.",
+        )
+
+
+def _read_header(idx_path: Path) -> tuple[np.dtype, int, int]:
+    """(dtype of a token, sequences, documents + 1)."""
+    with idx_path.open("rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(MAGIC):
+        raise DataError(f"{idx_path} is not the index of a Megatron token file", REPAIR_HINT)
+    _, version, code, sequences, documents = HEADER.unpack(header)
+    if version != 1 or code not in {dtype.value for dtype in DType}:
+        raise DataError(f"{idx_path} has version {version} and token type {code}, which are not known", REPAIR_HINT)
+    if sequences == 0:
+        raise DataError(f"{idx_path} holds no document", "Leave it out of the blend, or prepare the data again.")
+    return np.dtype(DType.dtype_from_code(code)), sequences, documents
