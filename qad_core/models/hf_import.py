@@ -1,0 +1,124 @@
+"""Fills this rank's shard of a megatron-core model from Hugging Face tensors.
+
+Owns the layout: query, key and value rows interleaved by group, gate above up inside each shard, embedding
+and head by vocabulary rows. modelopt's importer does the same, but casts to bfloat16 on the way, which costs
+an fp32 model its exactness; here a tensor goes from its source to the parameter's dtype in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qad_core.config.schema import ArchitectureConfig
+from qad_core.errors import ModelError
+from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, is_unneeded, layer_prefix, list_expected_tensors
+from qad_core.models.spec import HiddenStatesGPTModel
+from qad_core.models.tensor_sources import TensorSource
+from qad_core.train.parallel import RankContext
+
+_MOST_NAMED = 6
+
+
+def load_hf_weights(
+    model: HiddenStatesGPTModel, source: TensorSource, architecture: ArchitectureConfig, context: RankContext
+) -> None:
+    """Set every parameter of `model`, each rank reading the tensors of its own layers only.
+
+    Call before the model is quantized or wrapped. Raises ModelError when a tensor is missing, has another
+    shape than the architecture says, or would stay unused.
+    """
+    check_tensors(source, architecture)
+    reader = _ShardReader(source, context.tensor_parallel_rank, context.tensor_parallel_size)
+    with torch.no_grad():
+        for parameter, shard in _pair_parameters(model, architecture, reader):
+            parameter.copy_(shard)
+
+
+def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> None:
+    """Compare the source's tensors with those that the architecture needs; all differences in one ModelError."""
+    expected, found = list_expected_tensors(architecture), source.shapes
+    problems = [f"{name} {list(shape)} is missing" for name, shape in expected.items() if name not in found]
+    problems += [
+        f"{name} is {list(found[name])}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and tuple(found[name]) != shape
+    ]
+    problems += [
+        f"{name} {list(found[name])} has no place in a {architecture.family}"
+        for name in sorted(found)
+        if name not in expected and not is_unneeded(name, architecture)
+    ]
+    if problems:
+        named = "; ".join(problems[:_MOST_NAMED])
+        more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
+        raise ModelError(
+            f"{source.description} does not fit the architecture: {named}{more}",
+            "Correct model.architecture (it is read from config.json when left out), or point to other weights.",
+        )
+
+
+class _ShardReader:
+    """Reads tensors cut to one tensor-parallel rank."""
+
+    def __init__(self, source: TensorSource, rank: int, size: int) -> None:
+        self._source = source
+        self._rank = rank
+        self._size = size
+
+    def whole(self, name: str) -> Tensor:
+        return self._source.read(name)
+
+    def rows(self, name: str) -> Tensor:
+        """Share of the output features (column parallel) or of the vocabulary."""
+        return self._cut(self.whole(name), dim=0)
+
+    def columns(self, name: str) -> Tensor:
+        """Share of the input features (row parallel)."""
+        return self._cut(self.whole(name), dim=1)
+
+    def gate_and_up(self, gate: str, up: str) -> Tensor:
+        """[2 * ffn/TP, h]: SwiGLU splits each rank's own rows into gate and up."""
+        return torch.cat([self.rows(gate), self.rows(up)])
+
+    def query_key_value(self, names: list[str], groups: int) -> Tensor:
+        """[(heads + 2 * groups) * d / TP, h]: each group's queries, then its key, then its value."""
+        tensors = [self.whole(name) for name in names]
+        by_group = [tensor.reshape(groups, -1, tensor.shape[-1]) for tensor in tensors]  # [groups, rows, h]
+        return self._cut(torch.cat(by_group, dim=1).flatten(0, 1), dim=0)
+
+    def _cut(self, tensor: Tensor, dim: int) -> Tensor:
+        return tensor.chunk(self._size, dim=dim)[self._rank]
+
+
+def _pair_parameters(
+    model: HiddenStatesGPTModel, architecture: ArchitectureConfig, reader: _ShardReader
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every parameter of this stage with the shard that belongs in it, one at a time."""
+    if model.pre_process:
+        yield model.embedding.word_embeddings.weight, reader.rows(EMBEDDING)
+    for layer in model.decoder.layers:
+        yield from _pair_layer(layer, architecture, reader)
+    if model.post_process:
+        yield model.decoder.final_layernorm.weight, reader.whole(FINAL_NORM)
+        # A tied head beside the embedding is one parameter; on a later stage it is a copy of its own.
+        if not (architecture.tie_word_embeddings and model.pre_process):
+            yield model.output_weight(), reader.rows(EMBEDDING if architecture.tie_word_embeddings else OUTPUT)
+
+
+def _pair_layer(layer: Any, architecture: ArchitectureConfig, reader: _ShardReader) -> Iterator[tuple[Tensor, Tensor]]:
+    prefix = layer_prefix(layer.layer_number - 1)  # megatron-core counts layers over all stages, from 1
+    attention, mlp = layer.self_attention, layer.mlp
+    projections = [f"{prefix}self_attn.{kind}_proj.weight" for kind in "qkv"]
+    yield layer.input_layernorm.weight, reader.whole(f"{prefix}input_layernorm.weight")
+    yield attention.linear_qkv.weight, reader.query_key_value(projections, architecture.num_query_groups)
+    yield attention.linear_proj.weight, reader.columns(f"{prefix}self_attn.o_proj.weight")
+    if architecture.family == "qwen3":
+        yield attention.q_layernorm.weight, reader.whole(f"{prefix}self_attn.q_norm.weight")
+        yield attention.k_layernorm.weight, reader.whole(f"{prefix}self_attn.k_norm.weight")
+    yield layer.pre_mlp_layernorm.weight, reader.whole(f"{prefix}post_attention_layernorm.weight")
+    yield mlp.linear_fc1.weight, reader.gate_and_up(f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
+    yield mlp.linear_fc2.weight, reader.columns(f"{prefix}mlp.down_proj.weight")

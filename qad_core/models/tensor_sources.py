@@ -1,0 +1,124 @@
+"""Where weights come from: a transformers folder, a GGUF file, or random numbers, all under Hugging Face names.
+
+Owns opening and reading one tensor at a time. What the model needs of them is checked in `hf_import.py`;
+GGUF's names, layout and metadata are in `gguf_source.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from qad_core.config.schema import ArchitectureConfig
+from qad_core.errors import ModelError
+from qad_core.models.gguf_source import GgufSource
+from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, Shape, list_expected_tensors
+
+_REFETCH_HINT = "Fetch the file again and compare its size with the original's."
+
+
+class TensorSource(Protocol):
+    """Named tensors, read one at a time on the CPU."""
+
+    @property
+    def description(self) -> str:
+        """What it is, for messages: a path, or the seed."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shape of every tensor, by Hugging Face name."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """One whole tensor, in the dtype in which it is stored; linear weights are [out, in]."""
+        ...
+
+
+def open_tensor_source(weights: Path | str, architecture: ArchitectureConfig, seed: int) -> TensorSource:
+    """Open `weights`: a transformers folder, a .gguf file, or the word `random`, which `seed` belongs to.
+
+    Raises ModelError when nothing readable is there.
+    """
+    if str(weights) == "random":
+        return RandomSource(architecture, seed)
+    path = Path(weights)
+    if not path.exists():
+        raise ModelError(f"there are no weights at {path}", "Correct model.weights or paths.models_root.")
+    return GgufSource(path, architecture) if path.is_file() else SafetensorsSource(path)
+
+
+class SafetensorsSource:
+    """The safetensors of a transformers folder, one file or an index of shards; tensors are mapped, not loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.description = str(folder)
+        self._files: dict[str, Path] = {}
+        self.shapes: dict[str, Shape] = {}
+        for path in _list_shards(folder):
+            self._read_header(path)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor as stored."""
+        with safe_open(self._files[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+    def _read_header(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():
+                    self._files[name] = path
+                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} cannot be read as safetensors: {error}", _REFETCH_HINT) from error
+
+
+class RandomSource:
+    """Weights from a seed; each tensor has its own generator, so the layout over ranks changes nothing.
+
+    Standard deviations are one over the root of the width that is summed over, and twice that for the
+    embedding and the head, so that a tiny model's next-token distribution is far from uniform.
+    """
+
+    def __init__(self, architecture: ArchitectureConfig, seed: int) -> None:
+        self.description = f"random weights of seed {seed}"
+        self.shapes: dict[str, Shape] = list_expected_tensors(architecture)
+        self._seed = seed
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, float32."""
+        digest = hashlib.sha256(f"{self._seed}:{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        shape = self.shapes[name]
+        noise = torch.randn(shape, generator=generator, device="cpu")
+        if len(shape) == 1:
+            return 1.0 + 0.1 * noise  # a norm's weight
+        scale = 2.0 if name in (EMBEDDING, OUTPUT) else 1.0
+        return noise * (scale / math.sqrt(shape[1]))
+
+
+def _list_shards(folder: Path) -> list[Path]:
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
+    if not index.exists():
+        raise ModelError(
+            f"{folder} holds neither {single.name} nor {index.name}",
+            "Give a transformers folder saved as safetensors, or a .gguf file.",
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{index} is not an index of safetensors shards: {error!r}", _REFETCH_HINT) from error
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise ModelError(f"{folder} lacks the shards {', '.join(missing)} that its index names", "Fetch them.")
+    return [folder / name for name in names]
