@@ -1,0 +1,99 @@
+"""Preflight: everything that would make a run fail, or be another run than meant, found before it starts.
+
+Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk depends on the
+config alone. Each group of checks has its module: `checks_layout`, `checks_recipe`, `checks_files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from qad_core.config.architecture import architecture_folder, read_architecture
+from qad_core.config.checks_files import check_files
+from qad_core.config.checks_layout import check_layout
+from qad_core.config.checks_recipe import check_recipe
+from qad_core.config.compose import DEFAULT
+from qad_core.config.load import LoadedConfig, ResolvedConfig, try_load_experiment
+from qad_core.config.problems import Problem
+from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.errors import ConfigError, QadError
+from qad_core.run.folder import RunFolder
+from qad_core.run.identity import differing_keys
+
+__all__ = ["Problem", "check_config", "check_experiment"]
+
+
+def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> list[Problem]:
+    """Every problem of a config at once; `where` names the dotted keys that do not fit.
+
+    With `run_folder`, also whether that folder belongs to another run.
+    """
+    architecture = _known_architecture(config)
+    return [
+        *check_layout(config, architecture),
+        *check_recipe(config, architecture),
+        *check_files(config),
+        *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
+    ]
+
+
+def check_experiment(
+    experiment: str,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+) -> tuple[ResolvedConfig | None, list[Problem]]:
+    """Load an experiment and check it: every problem of its writing and of its values in one list.
+
+    The run folder is the one that the config names; with `fresh` an older run in it does not matter. The config is good to run only when the list is
+    empty; it is None when none can be built. `where` names the origin beside each key.
+    """
+    loaded = try_load_experiment(experiment, overrides, environ)
+    if loaded.resolved is None:
+        return None, list(loaded.problems)
+    config = loaded.resolved.config
+    folder = None if fresh else RunFolder(config.paths.checkpoint_root / config.run_name)
+    found = check_config(config, run_folder=folder)
+    return loaded.resolved, _merge(loaded, found)
+
+
+def _merge(loaded: LoadedConfig, found: Sequence[Problem]) -> list[Problem]:
+    """All problems, without those that only follow from a value that was refused."""
+    assert loaded.resolved is not None
+    known = {problem.what for problem in loaded.problems}
+    origins = loaded.resolved.origins
+    news = [item for item in found if item.what not in known and not loaded.refused & set(_keys(item))]
+    return [*loaded.problems, *(_with_origins(item, origins) for item in news)]
+
+
+def _keys(problem: Problem) -> list[str]:
+    return problem.where.split(", ")
+
+
+def _with_origins(problem: Problem, origins: Mapping[str, str]) -> Problem:
+    named = [(key, origins.get(key, DEFAULT)) for key in _keys(problem)]
+    where = ", ".join(key if origin == DEFAULT else f"{key} ({origin})" for key, origin in named)
+    return Problem(problem.what, where, problem.hint)
+
+
+def _known_architecture(config: RunConfig) -> ArchitectureConfig | None:
+    """The student's shape where it can be known; why it cannot is for `check_files` to say."""
+    try:
+        folder = architecture_folder(config)
+        return config.model.architecture if folder is None else read_architecture(folder)
+    except ConfigError:
+        return None
+
+
+def _check_run_folder(folder: RunFolder, config: RunConfig) -> Iterator[Problem]:
+    way_on = "Take another tag (tag=NAME), or start over in this folder with --fresh."
+    try:
+        differences = differing_keys(folder, config)
+    except QadError as error:
+        yield Problem(error.message, "run folder", error.hint)
+        return
+    for key, theirs, ours in differences:
+        yield Problem(f"{folder.path} belongs to another run: {key} is {theirs!r} there, {ours!r} here", key, way_on)
+    if not folder.identity.exists() and any(folder.path.glob("checkpoints/*/iter_*")):
+        yield Problem(f"{folder.path} holds checkpoints but no {folder.identity.name}", "run folder", way_on)

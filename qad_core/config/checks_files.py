@@ -1,0 +1,195 @@
+"""Checks of what a config names on the disk: weights, shapes, tokenizers, data, and folders to write in.
+
+Looks, and reads the small JSON files; it opens no weights and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+from qad_core.config.architecture import differing_fields, read_architecture, teacher_architecture
+from qad_core.config.paths import RANDOM, resolve_teacher_weights, resolve_tokenizer, resolve_weights
+from qad_core.config.problems import Problem
+from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, SourceConfig
+from qad_core.errors import ConfigError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+_GGUF_MAGIC = b"GGUF"
+_FILE_SOURCES = ("text", "jsonl")
+
+
+def check_files(config: RunConfig) -> Iterator[Problem]:
+    """Problems of everything that must be there, or be writable, before a run starts."""
+    yield from _check_weights(config, "model.weights", resolve_weights)
+    if config.model.teacher_weights is not None:
+        yield from _check_weights(config, "model.teacher_weights", resolve_teacher_weights)
+    yield from _check_architecture(config)
+    yield from _check_teacher_vocabulary(config)
+    yield from _check_tokenizer(config)
+    yield from _check_data(config.dataset)
+    for key in ("checkpoint_root", "data_cache"):
+        yield from _check_writable(f"paths.{key}", getattr(config.paths, key))
+
+
+def _check_weights(
+    config: RunConfig, key: str, resolve: Callable[[ModelConfig, Path], Path | str]
+) -> Iterator[Problem]:
+    try:
+        weights = resolve(config.model, config.paths.models_root)
+    except ConfigError as error:
+        yield Problem(error.message, key, error.hint)
+        return
+    hint = "Give a transformers folder, a .gguf file, package://PACKAGE/FILE or random; see also MODELS_ROOT."
+    if not isinstance(weights, Path):
+        return
+    if not weights.exists():
+        yield Problem(f"there are no weights at {weights}", f"{key}, paths.models_root", hint)
+    elif weights.is_file() and not _starts_with(weights, _GGUF_MAGIC):
+        yield Problem(f"{weights} is not a GGUF file", key, hint)
+    elif weights.is_dir():
+        lacking = [name for name in ("config.json", "*.safetensors") if not any(weights.glob(name))]
+        if lacking:
+            yield Problem(f"{weights} lacks {' and '.join(lacking)}", key, "Fetch the model's folder whole.")
+
+
+def _check_architecture(config: RunConfig) -> Iterator[Problem]:
+    """The shape is known, and the config's is that of config.json."""
+    written = config.model.architecture
+    weights = _found(config, resolve_weights)
+    if isinstance(weights, Path) and (weights / "config.json").is_file():
+        yield from _compare_architecture(written, weights)
+    elif written is None and (weights == RANDOM or (isinstance(weights, Path) and weights.is_file())):
+        kind = "random weights have" if weights == RANDOM else f"{weights} has"
+        hint = "Write the shape: model.architecture.family, num_layers, hidden_size ..."
+        yield Problem(f"{kind} no config.json to read the shape from", "model.architecture", hint)
+
+
+def _compare_architecture(written: ArchitectureConfig | None, folder: Path) -> Iterator[Problem]:
+    try:
+        read = read_architecture(folder)
+    except ConfigError as error:
+        yield Problem(error.message, "model.weights", error.hint)
+        return
+    for name, ours, theirs in differing_fields(written, read) if written is not None else ():
+        what = f"{name} is {ours!r} in the config, but {theirs!r} in {folder / 'config.json'}"
+        hint = "Leave model.architecture out to take the shape of config.json, or name other weights."
+        yield Problem(what, f"model.architecture.{name}, model.weights", hint)
+
+
+def _check_teacher_vocabulary(config: RunConfig) -> Iterator[Problem]:
+    student = config.model.architecture
+    if config.model.teacher_weights is None or config.loss == "qat" or student is None:
+        return
+    try:
+        teacher = teacher_architecture(config)
+    except ConfigError as error:
+        yield Problem(error.message, "model.teacher_weights", error.hint)
+        return
+    if teacher is not None and teacher.vocab_size != student.vocab_size:
+        what = f"the teacher's vocab_size is {teacher.vocab_size}, the student's {student.vocab_size}"
+        keys = "model.teacher_weights, model.architecture.vocab_size"
+        yield Problem(what, keys, "Take a teacher with the student's vocabulary: the loss compares token by token.")
+
+
+def _check_tokenizer(config: RunConfig) -> Iterator[Problem]:
+    try:
+        tokenizer = resolve_tokenizer(config.model, config.paths.models_root)
+    except ConfigError as error:
+        if config.model.tokenizer is not None or config.model.weights == RANDOM:
+            yield Problem(error.message, "model.tokenizer", error.hint)
+        return  # else it is the weights' own problem, and told with them
+    if not isinstance(tokenizer, Path):
+        return
+    hint = "Give a folder with tokenizer.json, a .gguf file, or bytes."
+    if not tokenizer.exists():
+        if config.model.tokenizer is not None:
+            yield Problem(f"there is no tokenizer at {tokenizer}", "model.tokenizer, paths.models_root", hint)
+    elif tokenizer.is_file():
+        if not _starts_with(tokenizer, _GGUF_MAGIC) and config.model.tokenizer is not None:
+            yield Problem(f"{tokenizer} is not a GGUF file", "model.tokenizer", hint)
+    elif not any((tokenizer / name).is_file() for name in TOKENIZER_FILES):
+        yield Problem(f"{tokenizer} holds no tokenizer", "model.tokenizer", hint)
+
+
+def _check_data(dataset: DatasetConfig) -> Iterator[Problem]:
+    if dataset.blend is not None:
+        yield from _check_blend(Path(dataset.blend))
+    elif dataset.source is None:
+        hint = "Name a datablend (BLEND_PATH), or a source that it is prepared from."
+        yield Problem(f"dataset {dataset.name} has neither blend nor source", "dataset.blend, dataset.source", hint)
+    else:
+        yield from _check_source(dataset.source)
+
+
+def _check_source(source: SourceConfig) -> Iterator[Problem]:
+    key = "dataset.source.paths"
+    if source.kind not in _FILE_SOURCES:
+        if source.paths:
+            yield Problem(f"paths are not read by the source {source.kind}", key, "Leave them out.")
+        return
+    if not source.paths:
+        yield Problem(f"the source {source.kind} has no paths", key, "Name files or folders.")
+    for path in source.paths:
+        if not Path(path).expanduser().exists():
+            hint = "Relative paths are from the working directory."
+            yield Problem(f"there is no {source.kind} source at {path}", key, hint)
+
+
+def _check_blend(path: Path) -> Iterator[Problem]:
+    hint = "Name the JSON with train, valid and test (BLEND_PATH), or leave it out to have one prepared."
+    try:
+        splits: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        yield Problem(f"the datablend {path} cannot be read: {error.strerror}", "dataset.blend", hint)
+        return
+    except ValueError as error:
+        yield Problem(f"the datablend {path} is not JSON: {error}", "dataset.blend", hint)
+        return
+    missing = [str(file) for prefix in _prefixes(splits) for file in _missing_token_files(path.parent, prefix)]
+    if missing:
+        what = f"the datablend {path} names files that are not there: {', '.join(missing)}"
+        yield Problem(what, "dataset.blend", "Correct the prefixes (paths without .bin and .idx), or prepare again.")
+
+
+def _prefixes(splits: object) -> list[str]:
+    """Each prefix of each split, once; the form of the file is for its reader to judge."""
+    found: list[str] = []
+    for value in cast("dict[str, object]", splits).values() if isinstance(splits, dict) else ():
+        items = value.split() if isinstance(value, str) else value
+        found += [str(item) for item in cast("list[object]", items)[1::2]] if isinstance(items, list) else []
+    return list(dict.fromkeys(found))
+
+
+def _missing_token_files(folder: Path, prefix: str) -> list[Path]:
+    """Files of a prefix that are neither below the working directory nor below the blend's folder."""
+    here, beside = (
+        [base / f"{prefix}{suffix}" for suffix in (".bin", ".idx") if not (base / f"{prefix}{suffix}").is_file()]
+        for base in (Path(), folder)
+    )
+    return beside if here else []
+
+
+def _check_writable(key: str, folder: Path) -> Iterator[Problem]:
+    existing = folder.expanduser().absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        yield Problem(f"{folder} cannot be made: {existing} is a file", key, "Name a folder.")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield Problem(f"{folder} cannot be written: no permission for {existing}", key, "Name a folder of yours.")
+
+
+def _found(config: RunConfig, resolve: Callable[[ModelConfig, Path], Path | str]) -> Path | str | None:
+    try:
+        return resolve(config.model, config.paths.models_root)
+    except ConfigError:
+        return None  # told by `_check_weights`
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
