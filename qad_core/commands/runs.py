@@ -1,0 +1,49 @@
+"""What the commands that read runs share: which folders hold them, and a run as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qad_core.config.schema import PathsConfig
+from qad_core.run.store import RunSummary, resolve_run, summarize_run
+
+
+def run_roots(named: Sequence[Path], environ: Mapping[str, str] | None = None) -> list[Path]:
+    """Folders that hold runs: those named, else QAD_CHECKPOINT_ROOT, else the config's default."""
+    environ = os.environ if environ is None else environ
+    return list(named) or [Path(environ.get("QAD_CHECKPOINT_ROOT") or PathsConfig().checkpoint_root)]
+
+
+def find_run(run: str, roots: Sequence[Path]) -> RunSummary:
+    """One run by path or name; raises RunError with the nearest names."""
+    return summarize_run(resolve_run(run, run_roots(roots)))
+
+
+def run_as_json(run: RunSummary) -> dict[str, object]:
+    """A run's state and newest numbers."""
+    status = run.status
+    return {
+        "name": run.name,
+        "path": run.path.absolute(),
+        "state": run.state,
+        "words": run.words,
+        "alive": run.alive,
+        "phase": status.phase if status else None,
+        "step": run.step,
+        "train_iterations": run.train_iterations,
+        "checkpoint_step": status.checkpoint_step if status else None,
+        "loss": run.loss,
+        "first_kl": run.first_kl,
+        "last_kl": run.last_kl,
+        "recovered_fraction": run.recovered,
+        "tokens_per_s": run.tokens_per_s,
+        "eta_seconds": run.eta_seconds,
+        "updated": run.updated,
+        "reason": status.reason if status else "",
+        "error": status.error if status else "",
+        "hint": status.hint if status else "",
+        "exit_code": status.exit_code if status else None,
+        "bad_lines": run.bad_lines,
+    }

@@ -1,0 +1,48 @@
+"""TCP ports of the rendezvous: a free one, a named one that must be free, and another machine's."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+
+from qad_core.errors import OutsideError, RunError
+
+
+def choose_port(wanted: int) -> int:
+    """The port that machine 0 listens on: `wanted`, or a free one when it is 0.
+
+    Raises RunError when the wanted port is taken or not allowed.
+    """
+    with socket.socket() as listener:
+        # As the rendezvous itself does: a port that a run has just left is free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", wanted))
+        except (OSError, OverflowError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            why = "is taken by another process" if taken else f"cannot be used: {error}"
+            raise RunError(
+                f"The port {wanted} {why}.",
+                "Set cluster.master_port (or MASTER_PORT) to a free port, or to 0 to have one chosen.",
+            ) from error
+        return int(listener.getsockname()[1])
+
+
+def wait_for_port(address: str, port: int, *, seconds: float) -> None:
+    """Wait until machine 0 listens: then the run folder is written and the tokens are there.
+
+    Raises OutsideError when it does not within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise OutsideError(
+        f"Nothing listens at {address}:{port} after {seconds:.0f} s.",
+        "Start the same command with NODE_RANK=0 on that machine, and see that no firewall is between.",
+    )

@@ -1,0 +1,184 @@
+"""Acts on a launch plan on this machine: writes the run folder, makes the tokens, runs the ranks.
+
+Owns the order of these steps and who hears of them. What to do is decided in `plan.py`, and the run's
+own numbers come from the trainer.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qad_core.config.load import ResolvedConfig, dump_resolved
+from qad_core.errors import ExitCode, OutsideError
+from qad_core.launch.lock import locked_folder
+from qad_core.launch.plan import LaunchPlan, rank_environment
+from qad_core.launch.ports import choose_port, wait_for_port
+from qad_core.launch.processes import (
+    ProcessGroup,
+    ProcessPlan,
+    caught_signals,
+    describe_failure,
+    start_processes,
+    wait_for,
+)
+from qad_core.run.folder import RunFolder
+from qad_core.run.identity import write_identity
+from qad_core.run.jobs import append_job, local_job
+from qad_core.run.status import ENDED, Phase, Status, read_status, write_status
+
+OUTPUT_TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a start ended."""
+
+    exit_code: int
+    output: Path
+    """File with what the decisive process printed."""
+    error: str = ""
+    """What went wrong, when it did."""
+    hint: str = ""
+
+
+def run_local(
+    plan: LaunchPlan, resolved: ResolvedConfig | None, *, fresh: bool = False, each_poll: Callable[[], None]
+) -> Ending:
+    """Run the plan to its end and return how it ended; `each_poll` is called ten times a second.
+
+    Without `resolved` the run keeps the config and identity that are in its folder. `fresh` moves an
+    old run of the folder aside first.
+    Raises RunError when the folder is another start's or cannot be written to, or the port is taken,
+    and OutsideError when the other machines' meeting point does not open or the disk is full.
+    """
+    if plan.rendezvous.node_rank > 0:
+        return _join_other_machine(plan, each_poll)
+    if fresh:
+        set_aside(plan.run_folder)
+    with locked_folder(plan.run_folder) as lock, caught_signals() as received:
+        port = choose_port(plan.rendezvous.port)
+        if resolved is not None:
+            _write_folder(plan.run_folder, resolved)
+        job = local_job(plan.argv, pid=os.getpid(), started=time.time())
+        append_job(plan.run_folder.jobs, job)
+        ending = _run_phases(plan, port, lock, received, each_poll)
+        append_job(plan.run_folder.jobs, job.model_copy(update={"ended": time.time(), "exit_code": ending.exit_code}))
+    return ending
+
+
+def set_aside(folder: RunFolder) -> Path | None:
+    """Move a run that is not running to `NAME.old-TIME` beside it; nothing is ever deleted. Its new place."""
+    if not folder.path.exists():
+        return None
+    with locked_folder(folder):
+        aside = folder.path.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
+        return folder.path.rename(aside)
+
+
+def output_tail(path: Path, lines: int = OUTPUT_TAIL_LINES) -> str:
+    """The last lines that a process printed."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _run_phases(plan: LaunchPlan, port: int, lock: int, received: list[int], each_poll: Callable[[], None]) -> Ending:
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    _say(plan.run_folder, "starting")
+    if plan.prepare is not None:
+        _say(plan.run_folder, "data")
+        output = plan.run_folder.logs / f"prepare_{stamp}.out"
+        group = start_processes([ProcessPlan(plan.prepare, dict(os.environ), output)], keep_open=[lock])
+        code = wait_for(group, received, each_poll)
+        if code != ExitCode.DONE:
+            return _prepare_ended(plan.run_folder, group, code, output)
+    group = start_processes(_rank_processes(plan, port, stamp), keep_open=[lock])
+    code = wait_for(group, received, each_poll)
+    return _ranks_ended(plan.run_folder, group, code, stamp)
+
+
+def _rank_processes(plan: LaunchPlan, port: int, stamp: str) -> list[ProcessPlan]:
+    return [
+        ProcessPlan(
+            plan.argv,
+            {**os.environ, **rank_environment(plan, rank, port=port)},
+            _output_path(plan.run_folder, stamp, rank),
+        )
+        for rank in range(plan.processes)
+    ]
+
+
+def _output_path(folder: RunFolder, stamp: str, rank: int) -> Path:
+    """What a rank prints beside its log: warnings of libraries, and crashes before the log is open."""
+    return folder.logs / f"output_{stamp}_rank{rank}.out"
+
+
+def _write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
+    try:
+        folder.config.write_text(dump_resolved(resolved), encoding="utf-8")
+        write_identity(folder, resolved.config)
+    except OSError as error:
+        raise OutsideError(f"{error.filename}: {error.strerror}.", "Free some space on that disk.") from error
+
+
+def _ranks_ended(folder: RunFolder, group: ProcessGroup, code: int, stamp: str) -> Ending:
+    """Complete the status where the trainer could not write its own end."""
+    if group.first_failure is None:
+        return Ending(code, _output_path(folder, stamp, 0))
+    output = _output_path(folder, stamp, group.first_failure[0])
+    if group.died_of_sent_signal():
+        return _stopped(folder, group, output)
+    error, hint = describe_failure(*group.first_failure)
+    status = read_status(folder.status)
+    if status is not None and status.phase == "failed":
+        return Ending(code, output, status.error or error, status.hint)
+    _say(folder, "failed", error=error, hint=hint, exit_code=code)
+    return Ending(code, output, error, hint)
+
+
+def _prepare_ended(folder: RunFolder, group: ProcessGroup, code: int, output: Path) -> Ending:
+    if group.died_of_sent_signal():
+        return _stopped(folder, group, output)
+    error, hint = "the tokens could not be prepared", output_tail(output, 3)
+    _say(folder, "failed", error=error, hint=hint, exit_code=code)
+    return Ending(code, output, error, hint)
+
+
+def _stopped(folder: RunFolder, group: ProcessGroup, output: Path) -> Ending:
+    """A signal came before the process could heed it; nothing new was done, so nothing is lost."""
+    _say(folder, "stopped", reason=group.died_of_sent_signal(), exit_code=ExitCode.STOPPED_EARLY)
+    return Ending(ExitCode.STOPPED_EARLY, output)
+
+
+def _say(folder: RunFolder, phase: Phase, **ending: str | int) -> None:
+    """Write the launcher's own word into status.json: before the trainer has one, or after it has died."""
+    now = time.time()
+    before = read_status(folder.status) or Status(phase=phase)
+    said = Status(
+        phase=phase,
+        step=before.step,
+        train_iterations=before.train_iterations,
+        checkpoint_step=before.checkpoint_step,
+        started=before.started if phase in ENDED else now,
+        updated=now,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
+    write_status(folder.status, said.model_copy(update=ending))
+
+
+def _join_other_machine(plan: LaunchPlan, each_poll: Callable[[], None]) -> Ending:
+    """On machine 1 and up: the folder and the tokens are machine 0's work, so start the ranks once it listens."""
+    meeting = plan.rendezvous
+    wait_for_port(meeting.address, meeting.port, seconds=plan.meeting_seconds)
+    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_node{meeting.node_rank}"
+    with caught_signals() as received:
+        group = start_processes(_rank_processes(plan, meeting.port, stamp))
+        code = wait_for(group, received, each_poll)
+    if group.first_failure is None:
+        return Ending(code, _output_path(plan.run_folder, stamp, 0))
+    error, hint = describe_failure(*group.first_failure)
+    return Ending(code, _output_path(plan.run_folder, stamp, group.first_failure[0]), error, hint)
