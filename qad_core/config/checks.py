@@ -46,8 +46,9 @@ def check_experiment(
 ) -> tuple[ResolvedConfig | None, list[Problem]]:
     """Load an experiment and check it: every problem of its writing and of its values in one list.
 
-    The run folder is the one that the config names; with `fresh` an older run in it does not matter. The config is good to run only when the list is
-    empty; it is None when none can be built. `where` names the origin beside each key.
+    The run folder is the one that the config names; with `fresh` an older run in it does not matter. The
+    config is good to run only when the list is empty; it is None when none can be built. `where` names
+    the origin beside each key.
     """
     loaded = try_load_experiment(experiment, overrides, environ)
     if loaded.resolved is None:
