@@ -1,0 +1,80 @@
+"""Entry of one rank: `python -m qad_core.train RUN_FOLDER`, under torchrun or the launcher.
+
+Reads the run folder's resolved config and nothing else of the user's. Errors are caught here, once:
+a `QadError` becomes its message and exit code, anything else is our own bug and exits 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qad_core.config.schema import RunConfig
+    from qad_core.run.folder import RunFolder
+    from qad_core.train.report import Reporter
+
+STARTED = time.time()
+
+
+def main() -> int:
+    """Train, or evaluate only; returns the exit code."""
+    arguments = _parse_arguments()
+    from qad_core.config.load import read_resolved
+    from qad_core.run.folder import RunFolder
+
+    folder = RunFolder(Path(arguments.run_folder).resolve())
+    config = read_resolved(folder.config).config
+    from qad_core.train.no_cuda import install_cpu_stand_ins
+
+    install_cpu_stand_ins()
+    from qad_core.errors import ExitCode, QadError
+    from qad_core.train.report import Reporter, log
+
+    reporter = Reporter(folder, config, rank=int(os.environ.get("RANK", "0")), started=STARTED)
+    try:
+        return _run(config, folder, reporter, evaluate_only=arguments.evaluate_only)
+    except QadError as error:
+        reporter.ended("failed", exit_code=error.exit_code, error=error.message, hint=error.hint)
+        return error.exit_code
+    except Exception as error:
+        log.exception("this is a bug in the trainer")
+        reporter.ended("failed", exit_code=ExitCode.BUG, error=f"{type(error).__name__}: {error}")
+        return ExitCode.BUG
+
+
+def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_only: bool) -> int:
+    from qad_core.train.loop import evaluate_newest, train
+    from qad_core.train.parallel import initialize_parallel, shut_down_parallel
+    from qad_core.train.session import build_session
+    from qad_core.train.stop import StopWatch
+
+    context = initialize_parallel(
+        config.parallelism,
+        device=config.cluster.device,
+        precision=config.train.precision,
+        seed=config.train.seed,
+        timeout_minutes=config.train.distributed_timeout_minutes,
+    )
+    stop = StopWatch(config.train, context, started=STARTED)
+    stop.listen()
+    session = build_session(config, context, folder, reporter)
+    code = evaluate_newest(session, folder) if evaluate_only else train(session, folder, stop)
+    shut_down_parallel()
+    return code
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m qad_core.train", description=__doc__)
+    parser.add_argument("run_folder", help="run folder with a resolved config.yaml")
+    parser.add_argument("--evaluate-only", action="store_true", help="evaluate the newest checkpoint and exit")
+    return parser.parse_args()
+
+
+# megatron-core's checkpoint writer spawns processes that import this module again.
+if __name__ == "__main__":
+    sys.exit(main())

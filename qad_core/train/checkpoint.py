@@ -1,0 +1,181 @@
+"""Checkpoints of a run: whole or not there, resumable under another layout, weights and quantizers together.
+
+Layout: `iter_0000200/` holds megatron-core's distributed checkpoint, modelopt's quantizer state in
+`modelopt_state/`, and `checkpoint.json` with the sizes of all files, written last. The tracker file
+`latest_checkpointed_iteration.txt` is replaced after that. A folder without a matching
+`checkpoint.json` was cut off while it was written and is never loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+from megatron.core import dist_checkpointing
+from megatron.core.dist_checkpointing.core import CheckpointingException
+from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_sharded_modelopt_state
+from torch.distributed.checkpoint import CheckpointException
+
+from qad_core.errors import ModelError, OutsideError
+from qad_core.run.folder import iteration_folder
+from qad_core.train.distill import unwrap
+from qad_core.train.optim import load_optimizer
+
+TRACKER = "latest_checkpointed_iteration.txt"
+_MANIFEST = "checkpoint.json"
+# The optimizer's shards are stored as whole tensors, so that TP, PP and DP may change on resume.
+_SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
+
+
+@dataclass
+class Progress:
+    """How far a run is; saved with the weights."""
+
+    step: int = 0
+    """Optimizer steps done, skipped ones included."""
+    consumed_samples: int = 0
+    """Sequences taken from the training data."""
+
+
+@dataclass(frozen=True)
+class Checkpointer:
+    """Saves and loads one run's training state; every method is a collective."""
+
+    folder: Path
+    """`RUN/checkpoints/MODEL`."""
+    architecture: dict[str, Any]
+    """Shape of the student, to refuse the checkpoint of another model."""
+    keep_last: int
+    """Newest checkpoints that stay."""
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, or None; the tracker's if it is whole, else the newest that is."""
+        return newest_whole(self.folder)
+
+    def save(self, model: Any, optimizer: Any, scheduler: Any, progress: Progress) -> Path:
+        """Write one checkpoint; on a failure the older ones stay and `OutsideError` is raised."""
+        target = iteration_folder(self.folder, progress.step)
+        try:
+            _on_first_rank(lambda: _make_empty(target))
+            dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
+            save_sharded_modelopt_state([unwrap(model)], target)
+            _on_first_rank(lambda: self._finish(target, progress.step))
+        except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
+            if torch.distributed.get_rank() == 0:
+                shutil.rmtree(target, ignore_errors=True)
+            raise OutsideError(
+                f"checkpoint {target} could not be written: {_first_line(error)}",
+                "free disk space or mend the folder and start again; the older checkpoints are untouched",
+            ) from error
+        return target
+
+    def restore_quantizers(self, student: Any, checkpoint: Path) -> None:
+        """Give a plain student the quantizers that were saved with the weights of this very checkpoint."""
+        self._refuse_another_model(checkpoint)
+        restore_sharded_modelopt_state([student], checkpoint)
+
+    def load(self, model: Any, optimizer: Any, scheduler: Any, checkpoint: Path) -> Progress:
+        """Load weights, optimizer and schedule; the layout over ranks may differ from the saved one."""
+        template = _state(model, optimizer, scheduler, Progress(), loading=True)
+        loaded = dist_checkpointing.load(template, str(checkpoint))
+        unwrap(model).load_state_dict(loaded["model"])
+        load_optimizer(optimizer, loaded["optimizer"])
+        scheduler.load_state_dict(loaded["scheduler"])
+        return Progress(**loaded["progress"])
+
+    def _finish(self, target: Path, step: int) -> None:
+        sizes = {str(path.relative_to(target)): path.stat().st_size for path in _files(target)}
+        manifest = {"step": step, "architecture": self.architecture, "files": sizes}
+        _write_durably(target / _MANIFEST, json.dumps(manifest, indent=1))
+        _write_durably(self.folder / TRACKER, str(step))
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        whole = [path for path in _iteration_folders(self.folder) if is_whole(path)]
+        for path in whole[: -self.keep_last]:
+            # The manifest goes first: a removal that is cut off leaves nothing that looks whole.
+            (path / _MANIFEST).unlink()
+            shutil.rmtree(path)
+
+    def _refuse_another_model(self, checkpoint: Path) -> None:
+        saved = json.loads((checkpoint / _MANIFEST).read_text())["architecture"]
+        differing = {key: saved.get(key) for key, value in self.architecture.items() if saved.get(key) != value}
+        if differing:
+            ours = {key: self.architecture[key] for key in differing}
+            raise ModelError(
+                f"checkpoint {checkpoint} is of another model: it has {differing}, the config has {ours}",
+                "name the right model, or start over with --fresh or another tag",
+            )
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder` that was written to its end."""
+    whole = [path for path in _iteration_folders(folder) if is_whole(path)]
+    return whole[-1] if whole else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is there in the size that the manifest, written last, says."""
+    try:
+        sizes = json.loads((checkpoint / _MANIFEST).read_text())["files"]
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _state(model: Any, optimizer: Any, scheduler: Any, progress: Progress, *, loading: bool) -> dict[str, Any]:
+    weights = unwrap(model).sharded_state_dict()
+    return {
+        "model": weights,
+        "optimizer": optimizer.sharded_state_dict(weights, is_loading=loading, metadata=_SHARDING),
+        "scheduler": scheduler.state_dict(),
+        "progress": {"step": progress.step, "consumed_samples": progress.consumed_samples},
+    }
+
+
+def _on_first_rank(act: Callable[[], None]) -> None:
+    """Act on rank 0 while the others wait; its failure is raised on every rank."""
+    failure: list[str | None] = [None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            act()
+        except OSError as error:
+            failure = [str(error)]
+    torch.distributed.broadcast_object_list(failure, src=0)
+    if failure[0] is not None:
+        raise OSError(failure[0])
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _iteration_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("iter_*") if path.is_dir())
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+
+
+def _first_line(error: BaseException) -> str:
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    return f"{type(root).__name__}: {root}".splitlines()[0][:300]

@@ -1,0 +1,166 @@
+"""Student and teacher as one modelopt distillation model whose loss starts from hidden states.
+
+Owns the criterion that modelopt calls with the captured hidden states of both, and the forward step
+that megatron-core's schedules call. No full-vocabulary logits exist outside the loss's own chunks:
+the models end at their final norm (`models/spec.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import MethodType
+from typing import Any, Literal
+
+import modelopt.torch.distill as mtd
+import torch
+from megatron.core import parallel_state, tensor_parallel
+from modelopt.torch.distill.plugins.megatron import (
+    DistillationConfig as ModeloptDistillationConfig,
+)
+from modelopt.torch.distill.plugins.megatron import (
+    LogitsAndIntermediatesLossBalancer,
+    adjust_distillation_model_for_mcore,
+)
+from torch.nn.modules.loss import _Loss
+
+from qad_core.config.schema import DistillationConfig
+from qad_core.kernels.cross_entropy import cross_entropy_from_hidden_states
+from qad_core.kernels.evaluation import evaluate_from_hidden_states
+from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
+from qad_core.models.spec import HiddenStatesGPTModel
+from qad_core.train.batches import Batch
+
+Objective = Literal["qad", "qat"]
+_HIDDEN_STATES = "decoder.final_layernorm"
+
+
+class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's private _Loss as criteria
+    """modelopt criterion over the final hidden states of student and teacher.
+
+    Returns sums over unmasked tokens, so that the schedule divides once by the global token count.
+    """
+
+    def __init__(
+        self,
+        student: HiddenStatesGPTModel,
+        teacher: HiddenStatesGPTModel,
+        objective: Objective,
+        distillation: DistillationConfig,
+    ) -> None:
+        super().__init__()
+        # Functions, not modules: a module here would register its weights a second time.
+        self._student_weight: Callable[[], torch.Tensor] = student.output_weight
+        self._teacher_weight: Callable[[], torch.Tensor] = teacher.output_weight
+        self._sequence_parallel = student.config.sequence_parallel
+        self._objective = objective
+        self._distillation = distillation
+
+    def forward(
+        self, student_hidden: torch.Tensor, teacher_hidden: torch.Tensor | None, *, batch: Batch, evaluate: bool
+    ) -> torch.Tensor:
+        """Loss sum, 0-dim float32; or the evaluation's five sums [5] float64 when `evaluate`.
+
+        Both hidden states are [s, b, h] (the sequence sharded over TP under sequence parallelism).
+        """
+        student = self._rows(student_hidden)
+        common: dict[str, Any] = {
+            "loss_mask": batch.loss_mask.transpose(0, 1).reshape(-1),  # [s * b]
+            "chunk_tokens": self._distillation.chunk_tokens,
+            "tensor_parallel_group": parallel_state.get_tensor_model_parallel_group(),
+        }
+        labels = batch.labels.transpose(0, 1).reshape(-1)  # [s * b]
+        if self._objective == "qat" and not evaluate:
+            return cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
+        assert teacher_hidden is not None
+        heads = (student, self._student_weight(), self._rows(teacher_hidden), self._teacher_weight())
+        if evaluate:
+            return evaluate_from_hidden_states(*heads, labels, **common).as_tensor()
+        return kd_loss_from_hidden_states(*heads, temperature=self._distillation.temperature, **common)
+
+    def _rows(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if self._sequence_parallel:
+            # The loss sums the vocabulary shards' gradients itself, so the gather's backward only splits.
+            hidden_states = tensor_parallel.gather_from_sequence_parallel_region(
+                hidden_states, tensor_parallel_output_grad=False
+            )
+        return hidden_states.flatten(0, 1)  # [s * b, h]
+
+
+def convert_to_distillation_model(
+    student: HiddenStatesGPTModel,
+    teacher: HiddenStatesGPTModel,
+    *,
+    objective: Objective,
+    distillation: DistillationConfig,
+) -> Any:
+    """Return modelopt's distillation model around both; the teacher is frozen and never saved."""
+    criterion: dict[tuple[str, str], _Loss] = {}
+    if parallel_state.is_pipeline_last_stage():
+        criterion[_HIDDEN_STATES, _HIDDEN_STATES] = HiddenStatesLoss(student, teacher, objective, distillation)
+    # modelopt wants a balancer where there is no criterion (earlier pipeline stages); it is never asked.
+    balancer = LogitsAndIntermediatesLossBalancer(skip_original_loss=True)
+    mode = ("kd_loss", {"teacher_model": teacher, "criterion": criterion, "loss_balancer": balancer})
+    model = mtd.convert(student, mode=[mode])
+    adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
+    if objective == "qat":
+        _rest_teacher_while_training(model)
+    return model
+
+
+def make_forward_step(*, evaluate: bool) -> Callable[[Iterator[Batch], Any], tuple[torch.Tensor, Any]]:
+    """The `forward_step_func` of megatron-core's schedules, for training or for evaluation."""
+
+    def forward_step(batches: Iterator[Batch], model: Any) -> tuple[torch.Tensor, Any]:
+        batch = next(batches)
+        hidden_states = model(batch.tokens, batch.position_ids, None)
+        return hidden_states, partial(_loss_of, model=model, batch=batch, evaluate=evaluate)
+
+    return forward_step
+
+
+def _loss_of(hidden_states: torch.Tensor, *, model: Any, batch: Batch, evaluate: bool) -> tuple[Any, ...]:
+    distillation_model = unwrap(model)
+    losses = distillation_model.compute_kd_loss(skip_balancer=True, batch=batch, evaluate=evaluate)
+    (loss,) = losses.values()
+    num_tokens = batch.loss_mask.sum().to(torch.int)
+    if evaluate:
+        return hidden_states.new_zeros(()), num_tokens, {"sums": loss}
+    report = torch.stack([loss.detach().double(), num_tokens.double()])
+    return loss, num_tokens, {"sums": report}
+
+
+def plain_forward_step(batches: Iterator[Batch], model: Any) -> tuple[torch.Tensor, Any]:
+    """The `forward_step_func` of a pass that only moves activations, such as calibration."""
+    batch = next(batches)
+    hidden_states = model(batch.tokens, batch.position_ids, None)
+    return hidden_states, lambda output: (output.new_zeros(()), batch.loss_mask.sum().to(torch.int), {})
+
+
+def unwrap(model: Any) -> Any:
+    """The model inside DistributedDataParallel."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model
+
+
+def _rest_teacher_while_training(model: Any) -> None:
+    """Let `loss: qat` train without the teacher's forward pass, which only its evaluation needs.
+
+    modelopt's forward always runs the teacher, and pipeline stages exchange both models' activations
+    in one tensor; a resting teacher answers zeros of the student's shape, which costs nothing.
+    """
+    teacher_forward = model.teacher_model.forward
+
+    def forward(self: Any, tokens: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not model.training:
+            return teacher_forward(tokens, *args, **kwargs)
+        batch_size, sequence_length = tokens.shape
+        rows = sequence_length // (
+            parallel_state.get_tensor_model_parallel_world_size() if self.config.sequence_parallel else 1
+        )
+        return torch.zeros(
+            rows, batch_size, self.config.hidden_size, dtype=self.config.params_dtype, device=tokens.device
+        )
+
+    model.teacher_model.forward = MethodType(forward, model.teacher_model)

@@ -1,0 +1,170 @@
+"""What a run tells the world: metrics.jsonl, TensorBoard events, status.json, and a log for people.
+
+Owned by the first rank; on the others only the log exists. Every number goes to metrics.jsonl first,
+and nothing ever parses the log. TensorBoard tags are Megatron-LM's for the same values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from qad_core.config.schema import RunConfig
+from qad_core.run.folder import RunFolder
+from qad_core.run.metrics import MetricsLine, MetricsWriter, Number
+from qad_core.run.status import Phase, Status, write_status
+
+_TENSORBOARD_TAGS = {
+    "loss/kd": "logits distillation loss",
+    "loss/ce": "lm loss",
+    "learning_rate": "learning-rate",
+    "grad_norm": "grad-norm",
+    "step_ms": "iteration-time",
+    "tokens_per_s": "throughput",
+    "memory_gib": "mem-allocated-gib",
+    "eval/kl": "logits distillation loss validation",
+    "eval/ce": "lm loss validation",
+    "eval/perplexity": "lm loss validation ppl",
+    "eval/teacher_ce": "teacher lm loss validation",
+    "eval/top1_agreement": "top-1 agreement validation",
+}
+_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "ACCESS_KEY")
+
+log = logging.getLogger("qad")
+
+
+class Reporter:
+    """One run's voice; all methods are cheap and local to this rank."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, *, rank: int, started: float) -> None:
+        self._folder = folder
+        self._config = config
+        self._speaks = rank == 0
+        self._status = Status(
+            phase="starting",
+            train_iterations=config.train.train_iterations,
+            started=started,
+            pid=os.getpid(),
+            host=platform.node(),
+        )
+        self._metrics: MetricsWriter | None = None
+        self._events: SummaryWriter | None = None
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(started))
+        folder.logs.mkdir(parents=True, exist_ok=True)
+        suffix = "" if rank == 0 else f"_rank{rank}"
+        _start_log(folder.logs / f"{config.model.name}_qad_{stamp}{suffix}.log", to_terminal=rank == 0)
+        if self._speaks:
+            _write_environment(folder.logs / f"{config.model.name}_{stamp}.env.log")
+
+    def phase(self, phase: Phase, detail: str = "") -> None:
+        """Say what the trainer is at now."""
+        log.info("%s%s", phase, f": {detail}" if detail else "")
+        self._update(phase=phase)
+
+    def open_metrics(self, step: int) -> None:
+        """Go on after `step`: lines of later steps, which a stopped run wrote after its checkpoint, are dropped."""
+        self._update(step=step)
+        if self._speaks:
+            self._metrics = MetricsWriter(self._folder.metrics, keep_through_step=step)
+            self._events = SummaryWriter(
+                str(self._folder.tensorboard(self._config.model.name)), purge_step=step + 1 if step else None
+            )
+
+    def step(self, line: MetricsLine) -> None:
+        """Report one optimizer step."""
+        self._write(line)
+        self._update(phase="training", step=int(line["step"] or 0))
+        loss_key = "loss/kd" if line.get("loss/kd") is not None else "loss/ce"
+        log.info(
+            "iteration %d/%d | %s %s | learning rate %.3e | grad norm %s | %.0f ms | %.0f tokens/s%s",
+            line["step"],
+            self._status.train_iterations,
+            loss_key,
+            _show(line.get(loss_key)),
+            line["learning_rate"] or 0.0,
+            _show(line["grad_norm"]),
+            line["step_ms"] or 0.0,
+            line["tokens_per_s"] or 0.0,
+            " | SKIPPED" if line["skipped"] else "",
+        )
+
+    def evaluation(self, line: MetricsLine) -> None:
+        """Report one evaluation."""
+        self._write(line)
+        log.info(
+            "evaluation at step %d | KL %s | cross-entropy %s (teacher %s) | perplexity %s | top-1 agreement %s",
+            line["step"],
+            *(_show(line[f"eval/{key}"]) for key in ("kl", "ce", "teacher_ce", "perplexity", "top1_agreement")),
+        )
+
+    def saved(self, step: int, path: Path) -> None:
+        """Report one whole checkpoint."""
+        log.info("saved %s", path)
+        self._update(checkpoint_step=step)
+
+    def ended(self, phase: Phase, *, exit_code: int, reason: str = "", error: str = "", hint: str = "") -> None:
+        """Report the end; `phase` is done, stopped or failed."""
+        words = "; ".join(part for part in (reason, error, hint) if part)
+        (log.error if error else log.info)("%s%s", phase, f": {words}" if words else "")
+        self._update(phase=phase, exit_code=exit_code, reason=reason, error=error, hint=hint)
+        if self._metrics and self._events:
+            self._metrics.close()
+            self._events.close()
+
+    def _write(self, line: Mapping[str, Number]) -> None:
+        if self._metrics is None or self._events is None:
+            return
+        self._metrics.write(line)
+        for key, tag in _TENSORBOARD_TAGS.items():
+            value = line.get(key)
+            if value is not None:
+                self._events.add_scalar(tag, value, int(line["step"] or 0))
+        self._events.flush()
+
+    def _update(self, **changes: Any) -> None:
+        self._status = self._status.model_copy(update={**changes, "updated": time.time()})
+        if self._speaks:
+            write_status(self._folder.status, self._status)
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory of this rank: allocated on the GPU, or resident on a CPU; in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _start_log(path: Path, *, to_terminal: bool) -> None:
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
+    if to_terminal:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def _write_environment(path: Path) -> None:
+    shown = {
+        name: "(hidden)" if any(word in name.upper() for word in _SECRET_WORDS) else value
+        for name, value in sorted(os.environ.items())
+    }
+    lines = [f"python {sys.version.split()[0]}", f"torch {torch.__version__}", f"host {platform.node()}"]
+    path.write_text("\n".join(lines + [f"{name}={value}" for name, value in shown.items()]) + "\n", encoding="utf-8")
+
+
+def _show(value: Number) -> str:
+    return "none" if value is None else f"{value:.4g}"

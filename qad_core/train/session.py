@@ -1,0 +1,165 @@
+"""Builds everything that a training loop needs: teacher, student, data, optimizer, from a config.
+
+Owns the order of construction, fresh or from a checkpoint; it trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qad_core.config.architecture import with_architecture
+from qad_core.config.data_paths import prepared_blend_path
+from qad_core.config.paths import resolve_teacher_weights, resolve_tokenizer, resolve_weights
+from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.data.blend import read_blend
+from qad_core.data.gpt_datasets import build_gpt_datasets
+from qad_core.kernels.nvfp4_backend import enable_weight_cache
+from qad_core.models.arch import make_transformer_config
+from qad_core.models.hf_import import load_hf_weights
+from qad_core.models.spec import HiddenStatesGPTModel, build_gpt_model
+from qad_core.models.tensor_sources import open_tensor_source
+from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
+from qad_core.run.folder import RunFolder
+from qad_core.train.batches import BatchLayout, iterate_batches
+from qad_core.train.checkpoint import Checkpointer, Progress
+from qad_core.train.distill import convert_to_distillation_model, plain_forward_step
+from qad_core.train.evaluate import run_schedule
+from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
+from qad_core.train.parallel import RankContext
+from qad_core.train.quantize import quantize_student
+from qad_core.train.report import Reporter
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """Packed blocks of `sequence_length` tokens."""
+
+    train: Sequence[Any]
+    valid: Sequence[Any]
+
+
+@dataclass
+class Session:
+    """One run, ready to step."""
+
+    config: RunConfig
+    context: RankContext
+    reporter: Reporter
+    checkpointer: Checkpointer
+    datasets: Datasets
+    layout: BatchLayout
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    progress: Progress
+
+
+def build_session(config: RunConfig, context: RankContext, folder: RunFolder, reporter: Reporter) -> Session:
+    """Build a session; it stands where the newest whole checkpoint does, or at step 0."""
+    config = with_architecture(config)
+    assert config.model.architecture is not None
+    reporter.phase("data")
+    datasets = _open_datasets(config, context)
+    layout = BatchLayout(config.train.micro_batch_size, context.data_parallel_rank, context.data_parallel_size)
+    checkpointer = Checkpointer(
+        folder.checkpoints(config.model.name),
+        json.loads(config.model.architecture.model_dump_json()),
+        config.checkpoint.keep_last,
+    )
+    checkpoint = checkpointer.newest()
+    reporter.phase("teacher", config.model.teacher_name or config.model.name)
+    teacher = _build_plain_model(config, context)
+    _fill(teacher, config, context, teacher=True)
+    reporter.phase("student", config.model.name)
+    student = _build_plain_model(config, context)
+    if checkpoint is None:
+        _fill(student, config, context, teacher=False)
+        _calibrate(student, config, context, datasets, layout, reporter)
+    elif config.quantization.format == "nvfp4":
+        checkpointer.restore_quantizers(student, checkpoint)
+    model = convert_to_distillation_model(student, teacher, objective=config.loss, distillation=config.distillation)
+    enable_weight_cache(model)
+    wrapped = wrap_data_parallel(model, context)
+    optimizer = build_optimizer(wrapped, config.train, context.params_dtype)
+    scheduler = build_scheduler(optimizer, config.train)
+    session = Session(
+        config, context, reporter, checkpointer, datasets, layout, wrapped, optimizer, scheduler, Progress()
+    )
+    if checkpoint is not None:
+        reporter.phase("loading", str(checkpoint))
+        session.progress = checkpointer.load(wrapped, optimizer, scheduler, checkpoint)
+    wrapped.train()
+    return session
+
+
+def _open_datasets(config: RunConfig, context: RankContext) -> Datasets:
+    weights = resolve_weights(config.model, config.paths.models_root)
+    tokenizer = load_tokenizer(resolve_tokenizer(config.model, config.paths.models_root), weights)
+    assert config.model.architecture is not None
+    check_tokenizer_fits(tokenizer, config.model.architecture.vocab_size)
+    blend = read_blend(prepared_blend_path(config.dataset, config.model, config.paths))
+    train, valid, _ = build_gpt_datasets(
+        blend,
+        sequence_length=config.train.sequence_length,
+        train_samples=config.train.train_samples,
+        valid_samples=config.evaluation.sequences,
+        test_samples=0,
+        seed=config.train.seed,
+        tokenizer=tokenizer,
+        cache_dir=config.paths.data_cache / "index",
+    )
+    return Datasets(train, valid)
+
+
+def _build_plain_model(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:
+    architecture = _architecture(config)
+    transformer_config = make_transformer_config(
+        architecture, config.parallelism, params_dtype=context.params_dtype, recompute=config.train.recompute
+    )
+    return build_gpt_model(architecture, transformer_config, context)
+
+
+def _fill(model: HiddenStatesGPTModel, config: RunConfig, context: RankContext, *, teacher: bool) -> None:
+    resolve = resolve_teacher_weights if teacher else resolve_weights
+    weights: Path | str = resolve(config.model, config.paths.models_root)
+    source = open_tensor_source(weights, _architecture(config), config.model.random_seed)
+    load_hf_weights(model, source, _architecture(config), context)
+
+
+def _calibrate(
+    student: HiddenStatesGPTModel,
+    config: RunConfig,
+    context: RankContext,
+    datasets: Datasets,
+    layout: BatchLayout,
+    reporter: Reporter,
+) -> None:
+    if config.quantization.format == "none":
+        return
+    reporter.phase("calibrating", f"{config.quantization.calibration_sequences} sequences")
+    stride = layout.micro_batch_size * layout.data_parallel_size
+    num_micro_batches = -(-config.quantization.calibration_sequences // stride)
+
+    def run_calibration(model: torch.nn.Module) -> None:
+        model.eval()
+        batches = iterate_batches(
+            datasets.train,
+            layout,
+            first_sample=0,
+            num_micro_batches=num_micro_batches,
+            device=context.device,
+        )
+        run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
+
+    quantize_student(student, run_calibration)
+
+
+def _architecture(config: RunConfig) -> ArchitectureConfig:
+    assert config.model.architecture is not None
+    return config.model.architecture
