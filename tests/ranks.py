@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 
 def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -21,7 +21,7 @@ def run_on_ranks(function: Callable[..., Any], world_size: int, *args: Any) -> l
     first failing rank's traceback is raised here. Joining the process group is the function's own work.
     """
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_run_rank, (function, args, world_size, find_free_port(), folder), nprocs=world_size)
+        spawn(_run_rank, (function, args, world_size, find_free_port(), folder), nprocs=world_size)
         return [torch.load(_answer_path(folder, rank), weights_only=False) for rank in range(world_size)]
 
 

@@ -102,7 +102,7 @@ def _pair_parameters(
         yield model.embedding.word_embeddings.weight, reader.rows(EMBEDDING)
     for layer in model.decoder.layers:
         yield from _pair_layer(layer, architecture, reader)
-    if model.post_process:
+    if model.decoder.final_layernorm is not None:  # the last stage
         yield model.decoder.final_layernorm.weight, reader.whole(FINAL_NORM)
         # A tied head beside the embedding is one parameter; on a later stage it is a copy of its own.
         if not (architecture.tie_word_embeddings and model.pre_process):

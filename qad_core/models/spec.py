@@ -7,7 +7,7 @@ a number is `kernels/`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,16 +57,16 @@ def build_gpt_model(
 def make_block_spec(transformer_config: TransformerConfig, context: RankContext) -> TransformerBlockSubmodules:
     """Layers of this rank's pipeline stage, with our norm and attention core in megatron-core's local spec."""
     layer = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=transformer_config.qk_layernorm)
-    attention: Any = layer.submodules.self_attention.submodules
-    layer.submodules.input_layernorm = RMSNorm
-    layer.submodules.pre_mlp_layernorm = RMSNorm
+    submodules: Any = layer.submodules
+    attention = submodules.self_attention.submodules
+    submodules.input_layernorm = RMSNorm
+    submodules.pre_mlp_layernorm = RMSNorm
     attention.core_attention = CausalSelfAttention
     if transformer_config.qk_layernorm:
         attention.q_layernorm = RMSNorm
         attention.k_layernorm = RMSNorm
     num_layers = get_num_layers_to_build(transformer_config, pp_rank=context.pipeline_parallel_rank)
-    layers: list[ModuleSpec] = [layer] * num_layers
-    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
+    return TransformerBlockSubmodules(layer_specs=[layer] * num_layers, layer_norm=ModuleSpec(RMSNorm))
 
 
 def read_rope_scaling_factor(architecture: ArchitectureConfig) -> float | None:
@@ -99,9 +99,8 @@ class HiddenStatesGPTModel(GPTModel):
 
     def output_weight(self) -> Tensor:
         """This rank's vocabulary rows of the output layer [V/TP, h]; on the last stage only."""
-        if self.share_embeddings_and_output_weights:
-            return self.shared_embedding_or_output_weight()
-        return self.output_layer.weight
+        shared = self.share_embeddings_and_output_weights
+        return cast(Tensor, self.shared_embedding_or_output_weight() if shared else self.output_layer.weight)
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Full logits [b, s, V] of the last stage's output, gathered over TP; for checks, not for training."""

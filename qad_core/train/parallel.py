@@ -11,13 +11,14 @@ import os
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+from torch._C._distributed_c10d import HashStore
 from torch.distributed import ProcessGroup
 
 from qad_core.config.schema import ParallelismConfig
@@ -44,7 +45,7 @@ class RankContext:
     @property
     def tensor_parallel_group(self) -> ProcessGroup:
         """Ranks that share each layer's weights."""
-        return parallel_state.get_tensor_model_parallel_group()
+        return cast(ProcessGroup, parallel_state.get_tensor_model_parallel_group())
 
     @property
     def tensor_parallel_rank(self) -> int:
@@ -59,7 +60,7 @@ class RankContext:
     @property
     def pipeline_parallel_group(self) -> ProcessGroup:
         """Ranks that hold consecutive layers."""
-        return parallel_state.get_pipeline_model_parallel_group()
+        return cast(ProcessGroup, parallel_state.get_pipeline_model_parallel_group())
 
     @property
     def pipeline_parallel_rank(self) -> int:
@@ -74,7 +75,7 @@ class RankContext:
     @property
     def data_parallel_group(self) -> ProcessGroup:
         """Ranks that hold the same weights and see different samples."""
-        return parallel_state.get_data_parallel_group()
+        return cast(ProcessGroup, parallel_state.get_data_parallel_group())
 
     @property
     def data_parallel_rank(self) -> int:
@@ -215,7 +216,7 @@ def _join_ranks(backend: str, rank: int, world_size: int, timeout: timedelta) ->
         return
     if world_size == 1:
         # An in-process store: a single rank needs no port, so it cannot find one taken.
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=timeout)
         return
     try:
         dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timeout)
