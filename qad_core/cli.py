@@ -204,3 +204,7 @@ def _show(error: QadError, as_json: bool) -> int:
     else:
         error_console().print(f"error: {error}", markup=False)
     return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
