@@ -5,6 +5,7 @@ Pure functions of the config and the student's shape.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from qad_core.config.paths import BYTES
@@ -13,6 +14,7 @@ from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfi
 
 BYTES_VOCABULARY = 257
 """Tokens of the `bytes` tokenizer: 256 bytes and the end of a document."""
+_FOLDER_NAME = re.compile(r"[\w.+=@-]+")
 
 
 def check_recipe(config: RunConfig, architecture: ArchitectureConfig | None) -> Iterator[Problem]:
@@ -20,7 +22,8 @@ def check_recipe(config: RunConfig, architecture: ArchitectureConfig | None) -> 
     yield from _check_samples(config.train)
     yield from _check_schedule(config.train)
     yield from _check_held_out(config.dataset)
-    yield from _check_names(config.model)
+    yield from _check_names(config)
+    yield from _check_teacher(config.model)
     if architecture is not None:
         yield from _check_lengths(config, architecture)
 
@@ -66,7 +69,21 @@ def _check_held_out(dataset: DatasetConfig) -> Iterator[Problem]:
         yield Problem(what, "dataset.valid_fraction, dataset.test_fraction", "Take 0.025 each or so.")
 
 
-def _check_names(model: ModelConfig) -> Iterator[Problem]:
+def _check_names(config: RunConfig) -> Iterator[Problem]:
+    """The names that make up the run folder's."""
+    names = {
+        "model.name": config.model.name,
+        "model.teacher_name": config.model.teacher_name or "none",
+        "dataset.name": config.dataset.name,
+        "tag": config.tag or "none",
+    }
+    for key, name in names.items():
+        if not _FOLDER_NAME.fullmatch(name):
+            hint = "Take letters, digits and . _ + = @ - only."
+            yield Problem(f"{key} {name!r} cannot be part of a folder's name", key, hint)
+
+
+def _check_teacher(model: ModelConfig) -> Iterator[Problem]:
     if model.teacher_name not in (None, model.name) and model.teacher_weights is None:
         what = f"the teacher is named {model.teacher_name}, but its weights are the student's, {model.name}"
         hint = "Set model.teacher_weights (TEACHER_CKPT), or leave the name out."

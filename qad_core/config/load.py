@@ -78,8 +78,7 @@ def dump_resolved(resolved: ResolvedConfig) -> str:
         return "" if origin == DEFAULT else origin
 
     values = cast("dict[str, object]", resolved.config.model_dump(mode="json"))
-    header = f"Resolved config of {resolved.config.run_name}.\nA value without a comment is the default."
-    return write_yaml(values, comment_of, header)
+    return write_yaml(values, comment_of, "Resolved config of one run; a value without a comment is the default.")
 
 
 def read_resolved(path: Path) -> ResolvedConfig:

@@ -9,6 +9,7 @@ Owns all contact with ruamel.yaml's round-trip types, whose numbers are not plai
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any, cast
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from qad_core.errors import ConfigError
 
+_USUAL_TEXT = re.compile(r"[A-Za-z_./~][\w./:+=@~-]*", re.ASCII)
 _WIDEST_LINE = 1_000_000
 """No value is folded over lines, so that its comment stays beside it."""
 
@@ -82,7 +85,10 @@ def _commented(values: Mapping[str, object], prefix: str, comment_of: Callable[[
         if isinstance(value, dict):
             document[name] = _commented(cast("dict[str, object]", value), f"{key}.", comment_of)
             continue
-        document[name] = _flow_list(cast("list[object]", value)) if isinstance(value, list) else value
+        if isinstance(value, list):
+            document[name] = _flow_list(cast("list[object]", value))
+        else:
+            document[name] = _quoted(value)
         comment = comment_of(key)
         if comment:
             document.yaml_add_eol_comment(" ".join(comment.split()), name, column=0)
@@ -90,9 +96,16 @@ def _commented(values: Mapping[str, object], prefix: str, comment_of: Callable[[
 
 
 def _flow_list(values: list[object]) -> CommentedSeq:
-    sequence = CommentedSeq(values)
+    sequence = CommentedSeq([_quoted(value) for value in values])
     sequence.fa.set_flow_style()
     return sequence
+
+
+def _quoted(value: object) -> object:
+    """Unusual texts in double quotes: ruamel.yaml writes some of them bare that it reads otherwise (`[?0]`)."""
+    if isinstance(value, str) and not _USUAL_TEXT.fullmatch(value):
+        return DoubleQuotedScalarString(value)
+    return value
 
 
 def _plain(value: Any) -> object:
