@@ -12,10 +12,12 @@ from pathlib import Path
 
 from qad_core.config.data_paths import dataset_blend_path, prepared_blend_path
 from qad_core.config.load import read_resolved
+from qad_core.config.paths import resolve_tokenizer, resolve_weights
 from qad_core.config.schema import DatasetConfig, RunConfig
 from qad_core.data.blend import SPLITS, read_blend
 from qad_core.data.prepare import Counts, PreparedDataset, prepare_dataset
 from qad_core.errors import ExitCode, QadError
+from qad_core.models.tokenizer import Tokenizer, load_tokenizer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,10 +58,9 @@ def _prepare(config: RunConfig) -> None:
     print(_summarize(dataset, prepared))
 
 
-def _load_tokenizer(config: RunConfig):
-    from qad_core.models.tokenizer import load_tokenizer
-
-    return load_tokenizer(config.model.tokenizer, Path(config.model.weights))
+def _load_tokenizer(config: RunConfig) -> Tokenizer:
+    models_root = config.paths.models_root
+    return load_tokenizer(resolve_tokenizer(config.model, models_root), resolve_weights(config.model, models_root))
 
 
 def _print_progress(counts: Counts) -> None:

@@ -11,37 +11,37 @@ import json
 import math
 import os
 import shutil
+import uuid
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+import torch
 import torch.distributed as dist
-from megatron.core.datasets.blended_dataset import BlendedDataset
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
 from qad_core.data.blend import SPLITS, Blend, BlendEntry, Split, token_file_pair
 from qad_core.data.token_file import TokenFile, check_token_file, check_token_ids
 from qad_core.errors import DataError
-
-if TYPE_CHECKING:
-    from qad_core.models.tokenizer import Tokenizer
+from qad_core.models.tokenizer import Tokenizer
 
 HELD_OUT_SEED = 42
 """Order of the valid and test blocks: fixed, so that runs with other training seeds are judged on the same text."""
 
-PackedDataset = GPTDataset | BlendedDataset
-"""Its items hold `tokens`, `labels`, `position_ids` (int64) and `loss_mask` (float32), each [s]."""
+PackedDataset = Sequence[dict[str, torch.Tensor]]
+"""A `GPTDataset` or `BlendedDataset`, indexed from 0 to its length: each item holds `tokens`, `labels`,
+`position_ids` (int64) and `loss_mask` (float32), each [s]."""
 
 
 class GPTDatasets(NamedTuple):
-    """The three splits; None where no samples were asked for."""
+    """The three splits; empty where no samples were asked for."""
 
-    train: PackedDataset | None
-    valid: PackedDataset | None
-    test: PackedDataset | None
+    train: PackedDataset
+    valid: PackedDataset
+    test: PackedDataset
 
 
 def build_gpt_datasets(
@@ -69,14 +69,9 @@ def build_gpt_datasets(
             check_split_size(split, blend.split(split), files[split], sequence_length, samples[split])
             for file in files[split]:
                 check_token_ids(file, tokenizer.vocab_size)
-    built = [
-        _build(blend, wanted, sequence_length, split_seed, tokenizer, cache_dir)
-        for wanted, split_seed in (
-            ({"train": train_samples}, seed),
-            ({"valid": valid_samples, "test": test_samples}, HELD_OUT_SEED),
-        )
-    ]
-    return GPTDatasets(built[0].train, built[1].valid, built[1].test)
+    train = _build(blend, [train_samples, 0, 0], sequence_length, seed, tokenizer, cache_dir)
+    held_out = _build(blend, [0, valid_samples, test_samples], sequence_length, HELD_OUT_SEED, tokenizer, cache_dir)
+    return GPTDatasets(train.train, held_out.valid, held_out.test)
 
 
 def check_split_size(
@@ -120,11 +115,11 @@ class _BuilderTokenizer:
 
 
 def _build(
-    blend: Blend, samples: dict[Split, int], sequence_length: int, seed: int, tokenizer: Tokenizer, cache_dir: Path
+    blend: Blend, sizes: list[int], sequence_length: int, seed: int, tokenizer: Tokenizer, cache_dir: Path
 ) -> GPTDatasets:
-    sizes = [samples.get(split, 0) for split in SPLITS]
+    """`sizes` are the samples of train, valid and test; 0 leaves a split out."""
     if not any(sizes):
-        return GPTDatasets(None, None, None)
+        return GPTDatasets((), (), ())
     config = GPTDatasetConfig(
         random_seed=seed,
         sequence_length=sequence_length,
@@ -142,7 +137,7 @@ def _build(
         config.path_to_cache = str(cache)
         builder = BlendedMegatronDatasetBuilder(GPTDataset, sizes, lambda: True, config)
         datasets = builder.build()
-    return GPTDatasets(*cast("list[PackedDataset | None]", datasets))
+    return GPTDatasets(*(() if dataset is None else cast("PackedDataset", dataset) for dataset in datasets))
 
 
 def _megatron_blend(entries: tuple[BlendEntry, ...]) -> tuple[list[str], list[float]]:
@@ -169,7 +164,7 @@ def _process_group() -> Iterator[None]:
     if dist.is_initialized():
         yield
         return
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore[reportPrivateImportUsage]
     try:
         yield
     finally:
@@ -184,11 +179,10 @@ def _index_cache(final: Path) -> Iterator[Path]:
     one. So rank 0 chooses another name, and renames the folder when all ranks have opened their files.
     """
     is_first = dist.get_rank() == 0
-    chosen = [str(final if final.exists() else final.with_name(f"{final.name}.{os.getpid()}.partial"))]
+    chosen = [str(final if final.exists() else final.with_name(f"{final.name}.{uuid.uuid4().hex}.partial"))]
     dist.broadcast_object_list(chosen, src=0)
     folder = Path(chosen[0])
     if is_first and folder != final:
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     dist.barrier()
     yield folder

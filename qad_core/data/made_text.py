@@ -14,7 +14,7 @@ MADE_SEED = 20_240_731
 MADE_CHARACTERS = 300_000
 """Characters made when the source sets no limit."""
 
-NAMES = (
+NAMES: tuple[str, ...] = (
     "Ada", "Bram", "Clara", "Dora", "Edwin", "Fiona", "Goran", "Hanna", "Ivo", "Judith",
     "Karel", "Lena", "Marek", "Nora", "Oskar", "Petra", "Quentin", "Rosa", "Simon", "Tilda",
 )  # fmt: skip

@@ -10,7 +10,6 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -18,9 +17,7 @@ from qad_core import __version__
 from qad_core.config.schema import DatasetConfig, SourceConfig
 from qad_core.data.blend import Split
 from qad_core.data.sources import fingerprint_source
-
-if TYPE_CHECKING:
-    from qad_core.models.tokenizer import Tokenizer
+from qad_core.models.tokenizer import Tokenizer
 
 MANIFEST_NAME = "manifest.json"
 VERSIONED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "numpy")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qad_core.config.schema import DatasetConfig, SourceConfig
 from qad_core.data.blend import SPLITS, Blend, BlendEntry, Split, token_file_pair, write_blend
@@ -30,9 +29,7 @@ from qad_core.data.split import DocumentSplitter
 from qad_core.data.token_file import TokenFileWriter, check_token_file
 from qad_core.data.tokenize import TokenizedDocument, available_processes, tokenize_documents
 from qad_core.errors import DataError
-
-if TYPE_CHECKING:
-    from qad_core.models.tokenizer import Tokenizer
+from qad_core.models.tokenizer import Tokenizer
 
 SECONDS_BETWEEN_REPORTS = 2.0
 Counts = dict[Split, SplitCounts]
@@ -105,7 +102,7 @@ def _write_dataset(
         append_eod=dataset.append_eod,
         processes=processes or available_processes(),
     )
-    prefixes = {split: token_prefix(folder, dataset.name, split) for split in SPLITS}
+    prefixes: dict[Split, Path] = {split: token_prefix(folder, dataset.name, split) for split in SPLITS}
     counts = _write_token_files(tokenized, prefixes, tokenizer.vocab_size, report)
     _check_splits(dataset, counts)
     entries = {split: (BlendEntry(1.0, prefixes[split]),) if counts[split].documents else () for split in SPLITS}
@@ -150,7 +147,8 @@ def _write_token_files(
             last_report = time.monotonic()
     for writer in writers.values():
         writer.close()
-    return {split: SplitCounts() for split in prefixes} | count()
+    empty: Counts = {split: SplitCounts() for split in prefixes}
+    return empty | count()
 
 
 def _check_splits(dataset: DatasetConfig, counts: Counts) -> None:

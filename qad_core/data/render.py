@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from qad_core.errors import DataError
+from qad_core.errors import DataError, QadError
 
 Message = dict[str, str]
 ChatTemplate = Callable[[Sequence[Message]], str]
@@ -60,9 +60,10 @@ def _render_chat(messages: list[Message], apply_chat_template: ChatTemplate) -> 
     try:
         return apply_chat_template(messages)
     except Exception as error:  # a template is a program of the tokenizer's author and may raise anything
+        reason = error.message if isinstance(error, QadError) else f"{type(error).__name__}: {error}"
         roles = ", ".join(message["role"] for message in messages)
         raise DataError(
-            f"the chat template failed on roles {roles}: {error}",
+            f"the chat template failed on roles {roles}: {reason}",
             "Mend or remove the record, or use a tokenizer with a chat template for such chats.",
         ) from error
 

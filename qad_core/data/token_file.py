@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from megatron.core.datasets.indexed_dataset import DType, IndexedDatasetBuilder
@@ -36,7 +37,7 @@ class TokenFileWriter:
 
     def add_document(self, token_ids: np.ndarray) -> None:
         """Append one document, int [tokens], tokens > 0."""
-        self._builder.add_document(token_ids, [len(token_ids)])
+        self._builder.add_document(cast("Any", token_ids), [len(token_ids)])  # makes a NumPy array of it in any case
         self.documents += 1
         self.tokens += len(token_ids)
 

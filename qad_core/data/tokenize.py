@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from threading import Thread
 
 import numpy as np
 
 from qad_core.data.blend import Split
 from qad_core.errors import DataError
-
-if TYPE_CHECKING:
-    from qad_core.models.tokenizer import Tokenizer
+from qad_core.models.tokenizer import Tokenizer
 
 # Large enough to hide the cost of passing a batch to another process, small enough to share the work evenly.
 CHARACTERS_PER_BATCH = 100_000
@@ -116,8 +114,17 @@ _worker_encode: Callable[[list[Document]], list[TokenizedDocument]]
 def _set_worker(encode: _Encode) -> None:
     # Each worker is a process of its own already; the tokenizer's own threads would only fight over the cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    Thread(target=_leave_with_parent, daemon=True).start()
     global _worker_encode
     _worker_encode = encode
+
+
+def _leave_with_parent() -> None:
+    # A worker waits for work on a pipe that its siblings hold open too: it would outlive a killed parent for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _encode_in_worker(batch: list[Document]) -> list[TokenizedDocument]:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from megatron.core.datasets.indexed_dataset import IndexedDataset
+
+from qad_core.config.schema import DatasetConfig, SourceConfig
+from qad_core.data.blend import SPLITS, read_blend
+from qad_core.data.prepare import PreparedDataset, prepare_dataset
+from qad_core.data.split import DocumentSplitter
+from qad_core.errors import DataError
+from qad_core.models.tokenizer import Tokenizer
+
+PREPARE_WITHOUT_END = """
+import sys
+from pathlib import Path
+from qad_core.config.schema import DatasetConfig, SourceConfig
+from qad_core.data.prepare import prepare_dataset
+from qad_core.models.tokenizer import BytesTokenizer
+
+source = SourceConfig(kind="made", max_characters=10**12)
+prepare_dataset(DatasetConfig(name="made", source=source), BytesTokenizer(), Path(sys.argv[1]), processes=2)
+"""
+
+
+def prepare(dataset: DatasetConfig, tokenizer: Tokenizer, out_dir: Path) -> PreparedDataset:
+    return prepare_dataset(dataset, tokenizer, out_dir, processes=1)
+
+
+def read_texts(prepared: PreparedDataset, tokenizer: Tokenizer) -> dict[str, list[str]]:
+    """Every split's documents, decoded from the token files that the datablend names."""
+    blend = read_blend(prepared.blend_path)
+    texts: dict[str, list[str]] = {}
+    for split in SPLITS:
+        files: list[Any] = [IndexedDataset(str(entry.prefix)) for entry in blend.split(split)]
+        texts[split] = [tokenizer.decode(file[i][:-1].tolist()) for file in files for i in range(len(file))]
+    return texts
+
+
+def jsonl_dataset(path: Path, texts: list[str], **settings: float) -> DatasetConfig:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    source = SourceConfig(kind="jsonl", paths=(str(path),))
+    return DatasetConfig.model_validate({"name": "lines", "source": source, **settings})
+
+
+def test_every_document_is_in_exactly_one_split_also_where_it_stands_twice(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    texts = [f"document {number}" for number in range(200)]
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", texts * 2 + ["", " \n"], valid_fraction=0.25, test_fraction=0.25)
+    prepared = prepare(dataset, tokenizer, tmp_path / "out")
+    found = read_texts(prepared, tokenizer)
+    assert sorted(found["train"] + found["valid"] + found["test"]) == sorted(texts)
+    assert all(len(found[split]) > 20 for split in SPLITS)
+    assert (prepared.manifest.duplicate_documents, prepared.manifest.empty_documents) == (200, 2)
+
+
+def test_a_document_keeps_its_split_whatever_else_the_corpus_holds() -> None:
+    dataset = DatasetConfig(name="d", valid_fraction=0.3, test_fraction=0.3)
+    texts = [f"document {number}" for number in range(100)]
+    alone = {document.text: document.split for document in DocumentSplitter(dataset).split_documents(texts)}
+    amid = DocumentSplitter(dataset).split_documents([f"other {n}" for n in range(50)] + texts[::-1])
+    assert all(alone.get(document.text, document.split) == document.split for document in amid)
+    other_seed = dataset.model_copy(update={"split_seed": 7})
+    elsewhere = {document.text: document.split for document in DocumentSplitter(other_seed).split_documents(texts)}
+    assert elsewhere != alone
+
+
+def test_two_prepares_give_the_same_files_and_the_manifest_says_what_they_hold(
+    tmp_path: Path, tokenizer: Tokenizer, made_dataset: DatasetConfig
+) -> None:
+    first = prepare(made_dataset, tokenizer, tmp_path / "one")
+    second = prepare(made_dataset, tokenizer, tmp_path / "two")
+    assert first.counts == second.counts
+    assert not first.reused and not second.reused
+    texts = read_texts(first, tokenizer)
+    for split, counts in first.counts.items():
+        assert counts.documents == len(texts[split])
+        assert counts.characters == sum(map(len, texts[split]))
+        assert counts.tokens == sum(len(tokenizer.encode(text)) + 1 for text in texts[split])
+    hashes = {counts.bin_sha256 for counts in first.counts.values()}
+    assert len(hashes) == 3 and all(len(value) == 64 for value in hashes)
+    assert "megatron-core" in first.manifest.versions
+
+
+def test_what_is_prepared_is_reused_until_the_text_or_the_tokens_change(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    texts = [f"document {number}" for number in range(100)]
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", texts, valid_fraction=0.2, test_fraction=0.2)
+    out = tmp_path / "out"
+    assert not prepare(dataset, tokenizer, out).reused
+    assert prepare(dataset, tokenizer, out).reused
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", [*texts, "one more"], valid_fraction=0.2, test_fraction=0.2)
+    again = prepare(dataset, tokenizer, out)
+    assert not again.reused and sum(counts.documents for counts in again.counts.values()) == 101
+    token_file = next(out.glob("*train*.bin"))
+    token_file.write_bytes(token_file.read_bytes()[:-2])
+    assert not prepare(dataset, tokenizer, out).reused
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["l.jsonl", "out"]
+
+
+def test_a_corpus_too_small_to_split_is_refused_with_the_numbers(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", ["only one"])
+    with pytest.raises(DataError, match=r"no document fell to valid and test \(documents: train 1, valid 0, test 0\)"):
+        prepare(dataset, tokenizer, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["l.jsonl"]
+
+
+def test_a_split_with_fraction_0_is_an_empty_list_in_the_datablend(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", ["a", "b"], valid_fraction=0.0, test_fraction=0.0)
+    blend = read_blend(prepare(dataset, tokenizer, tmp_path / "out").blend_path)
+    assert (len(blend.train), blend.valid, blend.test) == (1, (), ())
+
+
+def test_a_failed_prepare_keeps_the_dataset_that_was_there(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    texts = [f"document {number}" for number in range(100)]
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", texts, valid_fraction=0.2, test_fraction=0.2)
+    before = prepare(dataset, tokenizer, tmp_path / "out")
+    with (tmp_path / "l.jsonl").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match=r"l\.jsonl, line 101"):
+        prepare(dataset, tokenizer, tmp_path / "out")
+    assert len(read_texts(before, tokenizer)["train"]) == before.counts["train"].documents
+
+
+def test_a_killed_prepare_leaves_no_dataset_and_no_worker_and_the_next_one_clears_up(
+    tmp_path: Path, tokenizer: Tokenizer, made_dataset: DatasetConfig
+) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", PREPARE_WITHOUT_END, str(out)], start_new_session=True)
+    wait_until(lambda: any(file.stat().st_size > 100_000 for file in tmp_path.glob("*/*.bin")))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    wait_until(lambda: not group_is_alive(process.pid))
+    prepare(made_dataset, tokenizer, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def group_is_alive(group: int) -> bool:
+    """Whether a process of the group runs; one that has ended and waits for its parent does not."""
+    members = [process for process in psutil.process_iter() if _is_member(process, group)]
+    return any(process.status() != psutil.STATUS_ZOMBIE for process in members)
+
+
+def _is_member(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group
+    except ProcessLookupError:
+        return False
