@@ -110,7 +110,8 @@ def test_folders_of_older_scripts_are_listed_as_foreign_and_others_not_at_all(tm
 def test_runs_come_latest_first_each_once_and_absent_roots_have_none(tmp_path: Path) -> None:
     for name, age in (("older", 100), ("newer", 10)):
         folder = make_run(tmp_path, name)
-        os.utime(folder.status, (time.time() - age,) * 2)
+        changed = time.time() - age
+        os.utime(folder.status, (changed, changed))
     found = find_runs([tmp_path, tmp_path / "older", tmp_path / "absent"])
     assert [run.name for run in found] == ["newer", "older"]
 
