@@ -1,0 +1,192 @@
+"""Full-vocabulary knowledge-distillation loss: forward KL(teacher || student) at a temperature.
+
+Owns the plain reference and the chunked, vocabulary-parallel functions, from hidden states and from logits.
+All return the SUM over unmasked tokens, with no T^2 factor; the caller divides. Gradients
+are made in the forward pass, so that logits exist once: four matrix products in all (student logits,
+teacher logits, dX, dW). Only the student gets gradients. The formula is
+`kl_divergence.py`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qad_core.kernels.chunks import TokenSelection, choose_chunk_tokens, choose_row_block, token_spans
+from qad_core.kernels.head_gradients import HeadGradients, scale_gradients
+from qad_core.kernels.kl_divergence import kl_and_gradient_
+from qad_core.kernels.products import check_head, logits_dtype, logits_into
+from qad_core.kernels.vocab_parallel import shard_count
+
+
+def kd_loss_reference(
+    student_logits: Tensor, teacher_logits: Tensor, *, loss_mask: Tensor | None = None, temperature: float = 1.0
+) -> Tensor:
+    """The loss in plain torch, in the type of the logits [..., V]; 0-dim sum over unmasked tokens."""
+    student = F.log_softmax(student_logits / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
+    kl = (teacher.exp() * (teacher - student)).sum(-1)  # [...]
+    return kl.sum() if loss_mask is None else kl[loss_mask.bool()].sum()
+
+
+def kd_loss_from_hidden_states(
+    student_hidden: Tensor,
+    student_weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    *,
+    loss_mask: Tensor | None = None,
+    temperature: float = 1.0,
+    chunk_tokens: int = 0,
+    tensor_parallel_group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Sum of KL(teacher || student) over unmasked tokens, from hidden states and output-layer weights.
+
+    Args:
+        student_hidden: [N, H] or [s, b, H], bf16, float32 or float64; the same on all tensor-parallel ranks.
+        student_weight: [V / TP, H], this rank's vocabulary rows; no gradient product when it is frozen.
+        teacher_hidden: as `student_hidden`, may have another width.
+        teacher_weight: [V / TP, teacher's H].
+        loss_mask: shape of the hidden states less the last axis; tokens whose entry is 0 cost nothing, do not
+            count, and get exactly zero gradient.
+        temperature: divides both models' logits.
+        chunk_tokens: tokens whose full-vocabulary logits exist at once; 0 chooses by device and vocabulary.
+        tensor_parallel_group: ranks that hold the other vocabulary rows. The gradient by the hidden states is
+            summed over them here, so the caller's graph must not sum it again (with sequence parallelism,
+            gather with `tensor_parallel_output_grad=False`).
+
+    Returns:
+        0-dim float32 (float64 for float64 inputs), the same on all ranks. Raises ValueError on wrong shapes or types.
+    """
+    check_heads(student_hidden, student_weight, teacher_hidden, teacher_weight)
+    selection = TokenSelection.from_mask(loss_mask, student_hidden.shape[:-1])
+    settings = _Settings(temperature, chunk_tokens, tensor_parallel_group, selection, torch.is_grad_enabled())
+    return _KdLossFromHiddenStates.apply(
+        student_hidden.reshape(-1, student_hidden.shape[-1]),
+        student_weight,
+        teacher_hidden.reshape(-1, teacher_hidden.shape[-1]),
+        teacher_weight,
+        settings,
+    )
+
+
+def kd_loss_from_logits(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    loss_mask: Tensor | None = None,
+    temperature: float = 1.0,
+    tensor_parallel_group: dist.ProcessGroup | None = None,
+) -> Tensor:
+    """Sum of KL(teacher || student) over unmasked tokens, from logits [..., V / TP] as they are.
+
+    The gradient has the type of `student_logits`. Otherwise as `kd_loss_from_hidden_states`.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
+    selection = TokenSelection.from_mask(loss_mask, student_logits.shape[:-1])
+    settings = _Settings(temperature, 0, tensor_parallel_group, selection, torch.is_grad_enabled())
+    flat = (-1, student_logits.shape[-1])
+    return _KdLossFromLogits.apply(student_logits.reshape(flat), teacher_logits.reshape(flat), settings)
+
+
+def check_heads(student_hidden: Tensor, student_weight: Tensor, teacher_hidden: Tensor, teacher_weight: Tensor) -> None:
+    """Raise ValueError unless student and teacher fit their heads and each other in tokens and vocabulary."""
+    if student_hidden.shape[:-1] != teacher_hidden.shape[:-1]:
+        raise ValueError(f"tokens differ: student {tuple(student_hidden.shape)}, teacher {tuple(teacher_hidden.shape)}")
+    if student_weight.shape[0] != teacher_weight.shape[0]:
+        raise ValueError(
+            f"vocabularies differ: student {student_weight.shape[0]}, teacher {teacher_weight.shape[0]} rows"
+        )
+    check_head("student", student_hidden, student_weight)
+    check_head("teacher", teacher_hidden, teacher_weight)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    temperature: float
+    chunk_tokens: int
+    group: dist.ProcessGroup | None
+    selection: TokenSelection
+    grad_enabled: bool
+
+
+class _KdLossFromHiddenStates(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student_hidden: Tensor,
+        student_weight: Tensor,
+        teacher_hidden: Tensor,
+        teacher_weight: Tensor,
+        settings: _Settings,
+    ) -> Tensor:
+        x, tx = settings.selection.take(student_hidden), settings.selection.take(teacher_hidden)  # [n, H]
+        wide = logits_dtype(x.dtype)
+        vocab_rows = student_weight.shape[0]
+        chunk = choose_chunk_tokens(2 * vocab_rows * wide.itemsize, x.device, settings.chunk_tokens)
+        gradients = HeadGradients(
+            x,
+            student_weight,
+            chunk_tokens=chunk,
+            wants_hidden=settings.grad_enabled and ctx.needs_input_grad[0],
+            wants_weight=settings.grad_enabled and ctx.needs_input_grad[1],
+        )
+        buffers = x.new_empty(2, min(chunk, x.shape[0]), vocab_rows, dtype=wide)
+        total = x.new_zeros((), dtype=torch.float64)
+        for tokens in token_spans(x.shape[0], chunk):
+            student, teacher = buffers[:, : tokens.stop - tokens.start]
+            logits_into(student, x[tokens], student_weight)
+            logits_into(teacher, tx[tokens], teacher_weight)
+            dlogits = _reuse_as(teacher, x.dtype) if gradients.wanted else None
+            total += kl_and_gradient_(student, teacher, dlogits, temperature=settings.temperature, group=settings.group)
+            if dlogits is not None:
+                gradients.add(tokens, dlogits)
+        ctx.dtypes = (student_hidden.dtype, student_weight.dtype)
+        ctx.save_for_backward(*gradients.finish(settings.selection, settings.group))
+        return total.to(wide)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return *scale_gradients(ctx.saved_tensors, grad_output, ctx.dtypes), None, None, None
+
+
+class _KdLossFromLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, student_logits: Tensor, teacher_logits: Tensor, settings: _Settings) -> Tensor:
+        s, t = settings.selection.take(student_logits), settings.selection.take(teacher_logits)  # [n, V]
+        wide = logits_dtype(s.dtype)
+        wants_gradient = settings.grad_enabled and ctx.needs_input_grad[0]
+        gradient = torch.empty_like(s) if wants_gradient else None
+        chunk = choose_chunk_tokens(2 * s.shape[1] * wide.itemsize, s.device)
+        if shard_count(settings.group) == 1:
+            chunk = min(chunk, choose_row_block(s))  # nothing to exchange: widened, used and dropped while in cache
+        total = s.new_zeros((), dtype=torch.float64)
+        for tokens in token_spans(s.shape[0], chunk):
+            student, teacher = s[tokens].to(wide, copy=True), t[tokens].to(wide, copy=True)
+            dlogits = None if gradient is None else gradient[tokens]
+            total += kl_and_gradient_(student, teacher, dlogits, temperature=settings.temperature, group=settings.group)
+        ctx.dtypes = (student_logits.dtype,)
+        ctx.save_for_backward(None if gradient is None else settings.selection.put(gradient))
+        return total.to(wide)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return *scale_gradients(ctx.saved_tensors, grad_output, ctx.dtypes), None, None
+
+
+def _reuse_as(buffer: Tensor, dtype: torch.dtype) -> Tensor:
+    """The start of a contiguous `buffer` [c, V] as [c, V] of a type no wider.
+
+    Row i then lies over rows that come no later than i, so that rows written in rising order only ever cover rows
+    whose own values are used up.
+    """
+    return buffer.view(-1).view(dtype)[: buffer.numel()].view(buffer.shape)

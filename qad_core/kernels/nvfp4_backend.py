@@ -1,0 +1,124 @@
+"""NVFP4 as a backend of modelopt's quantizers, with a cache of quantized weights.
+
+Owns the hook (which amax, straight-through gradient), the quantization config that names it, and the cache
+that quantizes a weight once an optimizer step instead of once a micro-batch. The numerics are `nvfp4.py`'s;
+calibration, quantizer state and export are modelopt's.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # modelopt warns of optional packages at import
+    from modelopt.torch.quantization.config import NVFP4_DEFAULT_CFG
+    from modelopt.torch.quantization.nn import TensorQuantizer
+    from modelopt.torch.quantization.nn.modules.tensor_quantizer import (
+        is_registered_quant_backend,
+        register_quant_backend,
+    )
+
+from qad_core.kernels.nvfp4 import nvfp4_quantize_dequantize
+
+BACKEND_NAME = "qad_nvfp4"
+_CACHE_SLOT = "_quantizer_cache"
+
+
+def register_nvfp4_backend() -> str:
+    """Make `BACKEND_NAME` known to modelopt, once; return it. Needed before a quantized model's first forward pass."""
+    if not is_registered_quant_backend(BACKEND_NAME):
+        register_quant_backend(BACKEND_NAME, _fake_quantize)
+    return BACKEND_NAME
+
+
+def nvfp4_config() -> dict[str, Any]:
+    """A config for `mtq.quantize`: modelopt's NVFP4 W4A4 with max calibration, through our backend.
+
+    Weights and inputs of all linear layers but the output layer, routers and embeddings.
+    """
+    config = copy.deepcopy(NVFP4_DEFAULT_CFG)
+    for entry in config["quant_cfg"]:
+        if "cfg" in entry:
+            entry["cfg"]["backend"] = BACKEND_NAME
+    config["quant_cfg"].append({"quantizer_name": "*embedding*", "enable": False})
+    return config
+
+
+class WeightCache:
+    """The last quantized value of one quantizer's weight, until it is invalidated.
+
+    Parameters are written behind autograd's back (the distributed optimizer writes through `.data`), so nothing
+    here can notice a new value: whoever changes weights calls `invalidate_weight_cache`.
+    """
+
+    def __init__(self) -> None:
+        self._value: Tensor | None = None
+        self._key: tuple[int, torch.Size, torch.dtype] | None = None
+
+    def quantize(self, weight: Tensor, amax: Tensor | None) -> Tensor:
+        """The NVFP4 value of `weight`, detached; made anew after `invalidate` or for another tensor."""
+        key = (weight.data_ptr(), weight.shape, weight.dtype)
+        if self._value is None or key != self._key:
+            self._value, self._key = _quantize(weight, amax), key
+        return self._value
+
+    def invalidate(self) -> None:
+        """Forget the value, because the weight has changed."""
+        self._value = self._key = None
+
+
+def enable_weight_cache(model: nn.Module) -> int:
+    """Give every enabled NVFP4 weight quantizer in `model` a cache, and return how many.
+
+    Call after `mtq.quantize` or after modelopt has restored its quantizers.
+    """
+    quantizers = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, TensorQuantizer)
+        and name.rsplit(".", 1)[-1] == "weight_quantizer"
+        and module.is_enabled
+        and module.backend == BACKEND_NAME
+    ]
+    for quantizer in quantizers:
+        # modelopt's own slot for backends, never part of a checkpoint; it is declared as None alone.
+        setattr(quantizer, _CACHE_SLOT, WeightCache())
+    return len(quantizers)
+
+
+def invalidate_weight_cache(model: nn.Module) -> None:
+    """Make the next forward pass quantize the weights anew. Call after optimizer steps and after loading."""
+    for module in model.modules():
+        cache = getattr(module, _CACHE_SLOT, None)
+        if isinstance(cache, WeightCache):
+            cache.invalidate()
+
+
+class _StraightThrough(torch.autograd.Function):
+    """`value` forward; the gradient goes to `x` unchanged, also where `x` saturates."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return grad_output, None
+
+
+def _fake_quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:
+    """What modelopt calls: the NVFP4 value of `x` with the calibrated amax, or with its own where there is none."""
+    amax = getattr(quantizer, "_amax", None)
+    cache = getattr(quantizer, _CACHE_SLOT)
+    value = cache.quantize(x, amax) if isinstance(cache, WeightCache) else _quantize(x, amax)
+    return _StraightThrough.apply(x, value)
+
+
+def _quantize(x: Tensor, amax: Tensor | None) -> Tensor:
+    x = x.detach()
+    return nvfp4_quantize_dequantize(x, x.abs().amax() if amax is None else amax)
