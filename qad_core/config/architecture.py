@@ -84,11 +84,17 @@ def architecture_folder(config: RunConfig) -> Path | None:
 
 def with_architecture(config: RunConfig) -> RunConfig:
     """The config with the student's shape filled in from its folder, where it is lacking and can be read."""
-    folder = architecture_folder(config)
-    if folder is None:
-        return config
-    model = config.model.model_copy(update={"architecture": read_architecture(folder)})
+    model = config.model.model_copy(update={"architecture": student_architecture(config)})
     return config.model_copy(update={"model": model})
+
+
+def student_architecture(config: RunConfig) -> ArchitectureConfig | None:
+    """The student's shape: the config's, else that of its config.json; None when neither is there.
+
+    Raises ConfigError as `read_architecture`.
+    """
+    folder = architecture_folder(config)
+    return config.model.architecture if folder is None else read_architecture(folder)
 
 
 def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
@@ -100,7 +106,7 @@ def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
         weights = resolve_teacher_weights(config.model, config.paths.models_root)
         if isinstance(weights, Path) and (weights / "config.json").is_file():
             return read_architecture(weights)
-    return with_architecture(config).model.architecture
+    return student_architecture(config)
 
 
 def differing_fields(one: ArchitectureConfig, other: ArchitectureConfig) -> list[tuple[str, object, object]]:

@@ -6,9 +6,9 @@ config alone. Each group of checks has its module: `checks_layout`, `checks_reci
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from qad_core.config.architecture import architecture_folder, read_architecture
+from qad_core.config.architecture import student_architecture, teacher_architecture
 from qad_core.config.checks_files import check_files
 from qad_core.config.checks_layout import check_layout
 from qad_core.config.checks_recipe import check_recipe
@@ -28,9 +28,10 @@ def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> l
 
     With `run_folder`, also whether that folder belongs to another run.
     """
-    architecture = _known_architecture(config)
+    architecture = _known(student_architecture, config)
+    teacher = _known(teacher_architecture, config)
     return [
-        *check_layout(config, architecture),
+        *check_layout(config, architecture, teacher),
         *check_recipe(config, architecture),
         *check_files(config),
         *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
@@ -78,11 +79,12 @@ def _with_origins(problem: Problem, origins: Mapping[str, str]) -> Problem:
     return Problem(problem.what, where, problem.hint)
 
 
-def _known_architecture(config: RunConfig) -> ArchitectureConfig | None:
-    """The student's shape where it can be known; why it cannot is for `check_files` to say."""
+def _known(
+    architecture_of: Callable[[RunConfig], ArchitectureConfig | None], config: RunConfig
+) -> ArchitectureConfig | None:
+    """A shape where it can be known; why it cannot is for `check_files` to say."""
     try:
-        folder = architecture_folder(config)
-        return config.model.architecture if folder is None else read_architecture(folder)
+        return architecture_of(config)
     except ConfigError:
         return None
 

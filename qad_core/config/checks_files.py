@@ -82,7 +82,7 @@ def _compare_architecture(written: ArchitectureConfig | None, folder: Path) -> I
 
 def _check_teacher_vocabulary(config: RunConfig) -> Iterator[Problem]:
     student = config.model.architecture
-    if config.model.teacher_weights is None or config.loss == "qat" or student is None:
+    if config.model.teacher_weights is None or student is None:
         return
     try:
         teacher = teacher_architecture(config)

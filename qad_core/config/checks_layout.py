@@ -23,8 +23,10 @@ _EP = "parallelism.expert_model_parallel_size"
 _ARCHITECTURE = "model.architecture"
 
 
-def check_layout(config: RunConfig, architecture: ArchitectureConfig | None) -> Iterator[Problem]:
-    """Problems of ranks, batches and widths; those of the shape only where it is known."""
+def check_layout(
+    config: RunConfig, architecture: ArchitectureConfig | None, teacher: ArchitectureConfig | None
+) -> Iterator[Problem]:
+    """Problems of ranks, batches and widths; those of the student's and the teacher's shape only where it is known."""
     yield from _check_world_size(config)
     yield from _check_batch(config)
     yield from _check_sequence(config)
@@ -33,10 +35,12 @@ def check_layout(config: RunConfig, architecture: ArchitectureConfig | None) -> 
         what = f"expert_model_parallel_size {config.parallelism.expert_model_parallel_size}, but the model is dense"
         yield Problem(what, _EP, "Set it to 1: Qwen3 and Llama models here have no experts.")
     if architecture is not None:
-        yield from _check_shards(config, architecture)
+        yield from _check_shards(config, architecture, "")
         yield from _check_heads(architecture)
         if config.quantization.format == "nvfp4":
             yield from _check_blocks(config, architecture)
+    if teacher is not None and teacher != architecture:
+        yield from _check_shards(config, teacher, "the teacher's ")
 
 
 def _check_world_size(config: RunConfig) -> Iterator[Problem]:
@@ -87,20 +91,17 @@ def _check_context_parallel(config: RunConfig) -> Iterator[Problem]:
         yield Problem(what, _CP, "Set it to 1, or install transformer-engine on a machine with GPUs.")
 
 
-def _check_shards(config: RunConfig, architecture: ArchitectureConfig) -> Iterator[Problem]:
+def _check_shards(config: RunConfig, architecture: ArchitectureConfig, whose: str) -> Iterator[Problem]:
     tensor, pipeline = config.parallelism.tensor_model_parallel_size, config.parallelism.pipeline_model_parallel_size
-    for name in ("num_attention_heads", "num_query_groups", "ffn_hidden_size", "vocab_size"):
+    shared = [(name, "TP", tensor, _TP) for name in ("num_attention_heads", "num_query_groups", "ffn_hidden_size")]
+    shared += [("vocab_size", "TP", tensor, _TP), ("num_layers", "PP", pipeline, _PP)]
+    for name, axis, ranks, key in shared:
         size: int = getattr(architecture, name)
-        if size % tensor:
-            yield _indivisible(name, size, "TP", tensor, _TP)
-    if architecture.num_layers % pipeline:
-        yield _indivisible("num_layers", architecture.num_layers, "PP", pipeline, _PP)
-
-
-def _indivisible(name: str, size: int, axis: str, ranks: int, key: str) -> Problem:
-    fitting = [str(n) for n in range(1, min(size, 64) + 1) if size % n == 0]
-    what = f"{name} {size} cannot be shared by {axis} {ranks}"
-    return Problem(what, f"{key}, {_ARCHITECTURE}.{name}", f"{axis} may be {', '.join(fitting)}.")
+        if size % ranks:
+            fitting = [str(n) for n in range(1, min(size, 64) + 1) if size % n == 0]
+            what = f"{whose}{name} {size} cannot be shared by {axis} {ranks}"
+            source = "model.teacher_weights" if whose else f"{_ARCHITECTURE}.{name}"
+            yield Problem(what, f"{key}, {source}", f"{axis} may be {', '.join(fitting)}.")
 
 
 def _check_heads(architecture: ArchitectureConfig) -> Iterator[Problem]:

@@ -93,6 +93,8 @@ TABLE = [
     Wrong("model.weights=gpt2", "architecture GPT2LMHeadModel", "model.weights"),
     Wrong("model.weights=qwen model.architecture.num_layers=2", "num_layers is 2 in the config, but 4", "num_layers"),
     Wrong("model.teacher_weights=qwen-big", "teacher's vocab_size is 1024, the student's 512", "model.teacher_weights"),
+    Wrong("model.teacher_weights=qwen-deep parallelism=pp2 cluster=local-2-ranks train.micro_batch_size=4",
+          "the teacher's num_layers 5 cannot be shared by PP 2", "model.teacher_weights"),
     Wrong("model.teacher_weights=nowhere", "no weights at", "model.teacher_weights"),
     Wrong("model.architecture=null", "no config.json to read the shape from", "model.architecture"),
     Wrong("model.tokenizer=null", "no tokenizer beside them", "model.tokenizer"),
@@ -117,6 +119,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     make_folder("qwen", QWEN)
     make_folder("qwen-big", QWEN | {"vocab_size": 1024})
+    make_folder("qwen-deep", QWEN | {"num_hidden_layers": 5})
     make_folder("gpt2", QWEN | {"architectures": ["GPT2LMHeadModel"]})
     Path("models/empty").mkdir()
     Path("models/not.gguf").write_bytes(b"something else")
