@@ -16,7 +16,8 @@ from qad_core.errors import ExitCode, RunError
 from qad_core.launch.plan import LaunchPlan, make_plan
 from qad_core.launch.run_local import Ending, output_tail, run_local
 from qad_core.launch.watch import Watch, evaluation_words
-from qad_core.run.store import summarize_run
+from qad_core.run.show import show_fraction, show_number
+from qad_core.run.store import RunSummary, summarize_run
 
 
 def train(experiment: str, overrides: Sequence[str], *, tag: str | None, fresh: bool, dry_run: bool) -> int:
@@ -42,7 +43,7 @@ def run_in_foreground(plan: LaunchPlan, resolved: ResolvedConfig | None, *, fres
     with Watch(plan.run_folder, out) as watch:
         ending = run_local(plan, resolved, fresh=fresh, each_poll=watch.look)
     if ending.exit_code in (ExitCode.DONE, ExitCode.STOPPED_EARLY):
-        out.print(summarize_run(plan.run_folder.path).words, markup=False)
+        out.print(_ending_words(summarize_run(plan.run_folder.path)), markup=False)
     else:
         _show_failure(ending)
     return ending.exit_code
@@ -77,6 +78,13 @@ def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
     steps.append(f"# {here} rank{'s' if here > 1 else ''} here, of {plan.world_size}; port: {port}")
     steps.append(f"{settings} {shlex.join(plan.argv)}")
     return dump_resolved(resolved) + "\n" + "\n".join(steps) + "\n"
+
+
+def _ending_words(run: RunSummary) -> str:
+    if run.recovered is None:
+        return run.words
+    won = f"KL {show_number(run.first_kl)} -> {show_number(run.last_kl)}, {show_fraction(run.recovered)} won back"
+    return f"{run.words}: {won}"
 
 
 def _show_failure(ending: Ending) -> None:

@@ -85,6 +85,13 @@ def output_tail(path: Path, lines: int = OUTPUT_TAIL_LINES) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
+def printed_error(text: str) -> tuple[str, str] | None:
+    """Message and hint of the last `error: ...` line that one of our commands printed, with what follows it."""
+    _, found, rest = f"\n{text}".rpartition("\nerror: ")
+    message, _, hint = rest.partition("\n")
+    return (message, " ".join(hint.split())) if found else None
+
+
 def _run_phases(plan: LaunchPlan, port: int, lock: int, received: list[int], each_poll: Callable[[], None]) -> Ending:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     _say(plan.run_folder, "starting")
@@ -142,7 +149,7 @@ def _ranks_ended(folder: RunFolder, group: ProcessGroup, code: int, stamp: str) 
 def _prepare_ended(folder: RunFolder, group: ProcessGroup, code: int, output: Path) -> Ending:
     if group.died_of_sent_signal():
         return _stopped(folder, group, output)
-    error, hint = "the tokens could not be prepared", output_tail(output, 3)
+    error, hint = printed_error(output_tail(output)) or ("the tokens could not be prepared", "Its output says why.")
     _say(folder, "failed", error=error, hint=hint, exit_code=code)
     return Ending(code, output, error, hint)
 

@@ -14,12 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine
 from qad_core.run.show import show_duration, show_number
+from qad_core.run.status import ENDED
 from qad_core.run.store import RunStore, RunSummary
 
 LOOK_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
 PLAIN_LINES = 20
 """Without a terminal a training line is printed every 30 s and at every twentieth of the steps."""
+UNSAID = ENDED | {"training", "saving"}
+"""Phases that other lines tell of."""
 
 
 class Watch:
@@ -72,7 +75,7 @@ class Watch:
         self._show_training(run)
 
     def _show_phase(self, run: RunSummary, phase: str) -> None:
-        if phase != self._phase and not self._console.is_terminal and phase not in ("training", "saving"):
+        if phase != self._phase and not self._console.is_terminal and phase not in UNSAID:
             self._console.print(f"{phase} (step {run.step} of {run.train_iterations})", highlight=False)
         self._phase = phase
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -206,3 +208,14 @@ def test_the_run_folder_says_what_was_started(tmp_path: Path) -> None:
     assert "fingerprint" in json.loads(folder.identity.read_text())
     (job,) = read_jobs(folder.jobs)
     assert job.pid == os.getpid() and job.ended is not None and job.ended >= job.started
+
+
+def test_a_failed_preparation_ends_the_start_with_its_own_words_and_code(tmp_path: Path) -> None:
+    plan, resolved = fake_plan(tmp_path, "exit=0:0")
+    program = "import sys; print('12 documents'); print('error: too small: 3 tokens\\n  Give more.'); sys.exit(2)"
+    plan = dataclasses.replace(plan, prepare=(sys.executable, "-c", program))
+    ending = run_local(plan, resolved, each_poll=lambda: None)
+    assert (ending.exit_code, ending.error, ending.hint) == (2, "too small: 3 tokens", "Give more.")
+    assert not (tmp_path / "rank0.json").exists()
+    status = read_status(RunFolder(tmp_path).status)
+    assert status is not None and (status.phase, status.error) == ("failed", "too small: 3 tokens")
