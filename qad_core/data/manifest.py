@@ -20,6 +20,8 @@ from qad_core.data.sources import fingerprint_source
 from qad_core.models.tokenizer import Tokenizer
 
 MANIFEST_NAME = "manifest.json"
+PREPARATION = 1
+"""Raised when the code would make other tokens from the same inputs, so that older ones are made anew."""
 VERSIONED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "numpy")
 # Letters, digits, spaces, code, accents, another script and an emoji: tokenizers that differ seldom agree on all.
 PROBE_TEXT = "def f(x):\n    return x ** 2  # The 1,234 naïve cafés of Київ; 北京 🙂\n\n\tand   spaces\r\n"
@@ -47,6 +49,8 @@ class SplitCounts(_Part):
 class Inputs(_Part):
     """Everything that decides the tokens; equal inputs give equal tokens."""
 
+    preparation: int
+    """`PREPARATION` of the code."""
     dataset: dict[str, JsonValue]
     """The dataset's section of the config."""
     source_sha256: str
@@ -88,6 +92,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def describe_inputs(dataset: DatasetConfig, source: SourceConfig, tokenizer: Tokenizer) -> Inputs:
     """The inputs as they are now."""
     return Inputs(
+        preparation=PREPARATION,
         dataset=dataset.model_dump(mode="json", exclude={"blend"}),
         source_sha256=fingerprint_source(source),
         tokenizer_sha256=fingerprint_tokenizer(tokenizer),

@@ -15,7 +15,7 @@ import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from qad_core.config.schema import DatasetConfig, SourceConfig
-from qad_core.data.blend import SPLITS, read_blend
+from qad_core.data.blend import SPLITS, Split, read_blend
 from qad_core.data.prepare import PreparedDataset, prepare_dataset
 from qad_core.data.split import DocumentSplitter
 from qad_core.errors import DataError
@@ -65,15 +65,30 @@ def test_every_document_is_in_exactly_one_split_also_where_it_stands_twice(
     assert (prepared.manifest.duplicate_documents, prepared.manifest.empty_documents) == (200, 2)
 
 
-def test_a_document_keeps_its_split_whatever_else_the_corpus_holds() -> None:
+def split_of_each(dataset: DatasetConfig, texts: list[str], small_corpus_characters: int) -> dict[str, Split]:
+    splitter = DocumentSplitter(dataset, small_corpus_characters)
+    return {document.text: document.split for document in splitter.split_documents(texts)}
+
+
+def test_in_a_large_corpus_a_document_keeps_its_split_whatever_else_is_there() -> None:
     dataset = DatasetConfig(name="d", valid_fraction=0.3, test_fraction=0.3)
-    texts = [f"document {number}" for number in range(100)]
-    alone = {document.text: document.split for document in DocumentSplitter(dataset).split_documents(texts)}
-    amid = DocumentSplitter(dataset).split_documents([f"other {n}" for n in range(50)] + texts[::-1])
-    assert all(alone.get(document.text, document.split) == document.split for document in amid)
-    other_seed = dataset.model_copy(update={"split_seed": 7})
-    elsewhere = {document.text: document.split for document in DocumentSplitter(other_seed).split_documents(texts)}
-    assert elsewhere != alone
+    texts = [f"document {number}" for number in range(200)]
+    alone = split_of_each(dataset, texts, 0)
+    amid = split_of_each(dataset, [f"other {number}" for number in range(50)] + texts[::-1], 0)
+    assert {text: amid[text] for text in texts} == alone
+    assert all(40 < list(alone.values()).count(split) < 100 for split in SPLITS)
+    assert split_of_each(dataset.model_copy(update={"split_seed": 7}), texts, 0) != alone
+
+
+def test_in_a_small_corpus_held_out_splits_get_their_share_of_the_characters() -> None:
+    texts = [f"{number} " + "x" * (100 * number) for number in range(40)] + ["y" * 50_000]
+    total = sum(map(len, texts))
+    for seed in range(20):
+        dataset = DatasetConfig(name="d", valid_fraction=0.05, test_fraction=0.03, split_seed=seed)
+        splits = split_of_each(dataset, texts, 10**6)
+        assert splits == split_of_each(dataset, texts[::-1], 10**6)
+        held = {split: sum(len(text) for text in texts if splits[text] == split) / total for split in SPLITS}
+        assert 0.05 <= held["valid"] < 0.1 and 0.03 <= held["test"] < 0.06
 
 
 def test_two_prepares_give_the_same_files_and_the_manifest_says_what_they_hold(
