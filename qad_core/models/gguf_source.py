@@ -59,9 +59,16 @@ class GgufSource:
         }
 
     def read(self, name: str) -> Tensor:
-        """One tensor, float32."""
+        """One tensor, float32; raises ModelError for a kind of block that the gguf package cannot dequantize."""
         stored = self._tensors[name]
-        tensor = torch.from_numpy(dequantize(stored.data, stored.tensor_type).copy()).reshape(self.shapes[name])
+        try:
+            values = dequantize(stored.data, stored.tensor_type)
+        except NotImplementedError as error:
+            raise ModelError(
+                f"{self.description}: {stored.name} is stored as {stored.tensor_type.name}, which cannot be read",
+                "Use a GGUF file with Q8_0, Q4_K, F16 or BF16 blocks, or the model's safetensors.",
+            ) from error
+        tensor = torch.from_numpy(values.copy()).reshape(self.shapes[name])
         heads = self._heads_of(name)
         return _restore_head_rows(tensor, heads) if heads else tensor
 

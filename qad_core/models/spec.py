@@ -78,8 +78,8 @@ def read_rope_scaling_factor(architecture: ArchitectureConfig) -> float | None:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
-    built_in = kind == "llama3" and all(float(scaling[key]) == value for key, value in _LLAMA3_ROPE.items())
-    if not built_in:
+    built_in = kind == "llama3" and all(scaling.get(key) == value for key, value in _LLAMA3_ROPE.items())
+    if not built_in or "factor" not in scaling:
         raise ModelError(
             f"rope_scaling {scaling} cannot be computed by megatron-core 0.16.1",
             f"It knows rope_type llama3 with {_LLAMA3_ROPE} and any factor; use a model with that or with plain RoPE.",

@@ -123,6 +123,13 @@ def test_a_truncated_gguf_file_is_refused(tmp_path: Path, kept: float) -> None:
         open_tensor_source(path, TIED, seed=0)
 
 
+def test_a_gguf_block_that_cannot_be_dequantized_is_refused(tmp_path: Path) -> None:
+    _write_qwen3_gguf(tmp_path / "model.gguf", TIED, norm_dtype=torch.float64)
+    source = open_tensor_source(tmp_path / "model.gguf", TIED, seed=0)
+    with pytest.raises(ModelError, match=r"output_norm\.weight is stored as F64"):
+        source.read("model.norm.weight")
+
+
 def test_a_gguf_whose_metadata_differ_is_another_model(tmp_path: Path) -> None:
     _write_qwen3_gguf(tmp_path / "model.gguf", TIED)
     other = TIED.model_copy(update={"rotary_base": 10_000.0, "num_attention_heads": 4})
@@ -145,8 +152,8 @@ def _load_with_transformers(path: Path) -> torch.nn.Module:
     return model
 
 
-def _write_qwen3_gguf(path: Path, architecture: ArchitectureConfig) -> Tensors:
-    """Write random weights in float32 under GGUF's names; return them under Hugging Face's."""
+def _write_qwen3_gguf(path: Path, architecture: ArchitectureConfig, norm_dtype: torch.dtype = torch.float32) -> Tensors:
+    """Write random weights, float32 but for the final norm, under GGUF's names; return them under Hugging Face's."""
     to_gguf = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",
@@ -164,6 +171,7 @@ def _write_qwen3_gguf(path: Path, architecture: ArchitectureConfig) -> Tensors:
     }
     source = RandomSource(architecture, seed=3)
     tensors = {name: source.read(name) for name in source.shapes}
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(norm_dtype)
     writer = GGUFWriter(path, "qwen3")
     writer.add_block_count(architecture.num_layers)
     writer.add_head_count(architecture.num_attention_heads)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from qad_core.config.schema import ParallelismConfig
-from qad_core.errors import ConfigError
+from qad_core.errors import ConfigError, OutsideError
 from qad_core.train.parallel import choose_device, choose_dtype, initialize_parallel, shut_down_parallel
 from tests.ranks import run_on_ranks
 
@@ -44,6 +45,19 @@ def test_ranks_know_their_place() -> None:
 def test_ranks_that_do_not_fill_a_replica_are_refused() -> None:
     with pytest.raises(ConfigError, match="1 rank"):
         initialize_parallel(ParallelismConfig(tensor_model_parallel_size=2), device="cpu")
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_taken_port_ends_in_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = str(listener.getsockname()[1])
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(OutsideError, match=port) as error:
+            initialize_parallel(ParallelismConfig(), device="cpu", timeout_minutes=0.05)
+    assert "cluster.master_port" in error.value.hint
 
 
 def test_cuda_without_a_gpu_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
