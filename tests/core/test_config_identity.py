@@ -52,7 +52,7 @@ def test_the_identity_reads_back_equal_and_names_what_differs(tmp_path: Path) ->
     assert differing_keys(folder, config_of("dataset.source.paths=a,b")) == []
     other = config_of("dataset.source.paths=a,b", "learning_rate=2e-6", "model.architecture=null")
     found = {key: (theirs, ours) for key, theirs, ours in differing_keys(folder, other)}
-    assert found["train.learning_rate"] == (1e-3, 2e-6)
+    assert found["train.learning_rate"] == (3e-4, 2e-6)
     assert found["model.architecture.num_layers"] == (4, None)
 
 
