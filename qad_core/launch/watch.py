@@ -6,10 +6,11 @@ Owns what is shown and how often. It reads status.json and metrics.jsonl as any 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine
@@ -21,6 +22,14 @@ LOOK_SECONDS = 0.5
 PLAIN_SECONDS = 30.0
 PLAIN_LINES = 20
 """Without a terminal a training line is printed every 30 s and at every twentieth of the steps."""
+PHASE_WORDS: Mapping[str, str] = {
+    "teacher": "building the teacher",
+    "student": "building the student",
+    "calibrating": "calibrating the quantizers",
+    "data": "preparing the data",
+    "loading": "loading the checkpoint",
+}
+"""Phases whose names say too little."""
 UNSAID = ENDED | {"training", "saving"}
 """Phases that other lines tell of."""
 
@@ -41,6 +50,7 @@ class Watch:
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=console,
             auto_refresh=False,
@@ -70,13 +80,13 @@ class Watch:
         run = self._store.summarize(self._path)
         if run.status is None or run.status.updated < self._started:
             return
-        self._show_phase(run, run.status.phase)
+        self._show_phase(run.status.phase)
         self._show_evaluations(run)
         self._show_training(run)
 
-    def _show_phase(self, run: RunSummary, phase: str) -> None:
+    def _show_phase(self, phase: str) -> None:
         if phase != self._phase and not self._console.is_terminal and phase not in UNSAID:
-            self._console.print(f"{phase} (step {run.step} of {run.train_iterations})", highlight=False)
+            self._console.print(PHASE_WORDS.get(phase, phase), highlight=False)
         self._phase = phase
 
     def _show_evaluations(self, run: RunSummary) -> None:
@@ -89,7 +99,7 @@ class Watch:
         if self._console.is_terminal:
             self._bar.update(
                 self._task,
-                description=self._phase,
+                description=PHASE_WORDS.get(self._phase, self._phase),
                 completed=run.step,
                 total=run.train_iterations or None,
                 numbers=training_words(run),
