@@ -91,9 +91,8 @@ class DocumentSplitter:
         splits: dict[bytes, Split] = {}
         for document in sorted(documents, key=lambda document: document.digest):
             # A document larger than the whole share would take too much from training.
-            fitting = (split for split in left if left[split] > 0 and len(document.text) <= shares[split])
-            split = next(fitting, "train")
-            splits[document.digest] = split
-            if split != "train":
-                left[split] -= len(document.text)
+            fitting = [split for split in left if left[split] > 0 and len(document.text) <= shares[split]]
+            splits[document.digest] = fitting[0] if fitting else "train"
+            if fitting:
+                left[fitting[0]] -= len(document.text)
         return (Document(splits[document.digest], document.text) for document in documents)
