@@ -167,7 +167,7 @@ def test_compare_shows_differing_config_values_and_results(capsys: pytest.Captur
     code, envelope = answer(capsys, "compare", *names)
     data = envelope["data"]
     assert code == ExitCode.DONE and isinstance(data, dict)
-    assert data["config"] == {"tag": ["", "b"], "train.learning_rate": [0.001, 0.0001]}
+    assert data["config"] == {"tag": ["", "b"], "train.learning_rate": [0.0003, 0.0001]}
     assert [run["last_kl"] for run in data["runs"]] == [0.1, 0.1]
 
 
