@@ -91,7 +91,7 @@ class DocumentSplitter:
         splits: dict[bytes, Split] = {}
         for document in sorted(documents, key=lambda document: document.digest):
             # A document larger than the whole share would take too much from training.
-            fitting = [split for split in left if left[split] > 0 and len(document.text) <= shares[split]]
+            fitting: list[Split] = [split for split in left if left[split] > 0 and len(document.text) <= shares[split]]
             splits[document.digest] = fitting[0] if fitting else "train"
             if fitting:
                 left[fitting[0]] -= len(document.text)
