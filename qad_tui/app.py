@@ -22,7 +22,6 @@ from qad_tui.screens.following import FollowingScreen
 from qad_tui.screens.help import HelpScreen, described_keys
 from qad_tui.screens.log import LogScreen
 from qad_tui.screens.runs import RunsScreen
-from qad_tui.widgets.curve_view import CurveView
 
 POLL_SECONDS = 1.0
 
@@ -69,9 +68,8 @@ class QadApp(App[None]):
     def action_toggle_log_scale(self) -> None:
         """Switch every chart between linear and logarithmic values."""
         self.log_scale = not self.log_scale
-        for screen in self.screen_stack:
-            for curve in screen.query(CurveView):
-                curve.log_scale = self.log_scale
+        if isinstance(self.screen, FollowingScreen):
+            self.screen.redraw()
 
     def action_toggle_pause(self) -> None:
         """Stop reading files, or go on."""

@@ -20,6 +20,8 @@ MAX_LINES = 20_000
 MAX_LINE_BYTES = 8 * 1024
 """Bytes shown of one line; the rest of it is counted, not kept."""
 _WITNESS_BYTES = 64
+_NO_FILE, _VANISHED = -1, -2
+"""Inode numbers of no file yet, and of a file that was there: a new file may take its real number."""
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -62,7 +64,7 @@ class LogTail:
     _partial_dropped: int = 0
     _witness: bytes = b""
     """The last bytes before `_end`; other bytes there later mean that the file is another one."""
-    _inode: int = -1
+    _inode: int = _NO_FILE
     _shrunk: bool = False
     _dropped: bool = False
     """Whether lines between `_start` and the first kept line were let go."""
@@ -76,6 +78,7 @@ class LogTail:
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
+            self._inode = _NO_FILE if self._inode == _NO_FILE else _VANISHED
             return self._remember(replace(self._make_window(), exists=False))
         try:
             changed = self._read_new(descriptor)
@@ -96,7 +99,7 @@ class LogTail:
 
     def _read_new(self, descriptor: int) -> bool:
         stat = os.fstat(descriptor)
-        if self._inode == -1 or self._is_another_file(descriptor, stat):
+        if self._inode == _NO_FILE or self._is_another_file(descriptor, stat):
             self._open_at_end(descriptor, stat)
             return True
         if stat.st_size <= self._end:
@@ -118,7 +121,7 @@ class LogTail:
         return os.pread(descriptor, len(self._witness), self._end - len(self._witness)) != self._witness
 
     def _open_at_end(self, descriptor: int, stat: os.stat_result) -> None:
-        if self._inode != -1:
+        if self._inode != _NO_FILE:
             self._generation += 1
         self._lines, self._first_number, self._partial, self._partial_dropped = [], 0, b"", 0
         self._inode, self._shrunk, self._dropped = stat.st_ino, False, False

@@ -66,9 +66,9 @@ class RunFollower:
         if not is_run_folder(self.path):
             return replace(before, gone=True, problems=())
         problems: list[str] = []
-        summary = _attempt(lambda: self._store.summarize(self.path), before.summary, problems)
-        _attempt(self._read_metrics, None, problems)
-        log = _attempt(lambda: self._read_log(older=older_log), before.log, problems)
+        summary = _attempt("status", lambda: self._store.summarize(self.path), before.summary, problems)
+        _attempt("metrics.jsonl", self._read_metrics, None, problems)
+        log = _attempt("log", lambda: self._read_log(older=older_log), before.log, problems)
         curve = self._curve_data.curve(columns)
         return RunDetail(self.path, summary, curve, log, problems=tuple(problems))
 
@@ -103,10 +103,9 @@ class RunFollowers:
         return follower
 
 
-def _attempt(read: Callable[[], Value], otherwise: Value, problems: list[str]) -> Value:
+def _attempt(what: str, read: Callable[[], Value], otherwise: Value, problems: list[str]) -> Value:
     try:
         return read()
     except OSError as error:
-        name = Path(str(error.filename)).name if error.filename else "run folder"
-        problems.append(f"{name} cannot be read: {error.strerror}")
+        problems.append(f"{what} cannot be read: {error.strerror}")
         return otherwise

@@ -23,7 +23,7 @@ class HelpScreen(ModalScreen[None]):
 
     def __init__(self, keys: list[tuple[str, str]]) -> None:
         super().__init__()
-        self._keys = keys
+        self.keys = keys
 
     def compose(self) -> ComposeResult:
         """One scrolling box."""
@@ -36,7 +36,7 @@ class HelpScreen(ModalScreen[None]):
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 3))
-        for keys, description in self._keys:
+        for keys, description in self.keys:
             table.add_row(Text(keys, "bold cyan"), Text(description))
         return table
 
@@ -46,14 +46,11 @@ def described_keys(bindings: Iterable[ActiveBinding], key_display: Callable[[Bin
 
     Ours have an id, by which a keymap can change them; the others come with Textual's widgets.
     """
-    ours: dict[str, list[str]] = {}
-    theirs: dict[str, list[str]] = {}
-    for active in bindings:
-        binding = active.binding
-        if binding.description and not binding.system:
-            keys = (ours if binding.id else theirs).setdefault(binding.description, [])
-            keys.append(key_display(binding))
-    return [(" ".join(keys), description) for description, keys in (ours | theirs).items()]
+    shown = [active.binding for active in bindings if active.binding.description and not active.binding.system]
+    keys_of: dict[str, list[str]] = {}
+    for binding in sorted(shown, key=lambda binding: binding.id is None):
+        keys_of.setdefault(binding.description, []).append(key_display(binding))
+    return [(" ".join(keys), description) for description, keys in keys_of.items()]
 
 
 def _signs() -> Text:

@@ -43,5 +43,5 @@ class RunDetailScreen(FollowingScreen):
     def redraw(self) -> None:
         """Draw bar and panel."""
         now = self.qad.now()
-        self.query_one(RunPanel).show(self.detail, now=now)
+        self.query_one(RunPanel).show(self.detail, now=now, log_scale=self.qad.log_scale)
         self.query_one(TopBar).show(Text.assemble(("qad-tui", "bold"), "   one run"), self.freshness())

@@ -97,7 +97,7 @@ class RunsScreen(FollowingScreen):
     def redraw(self) -> None:
         """Draw bar and panel; the table draws itself by difference."""
         now = self.qad.now()
-        self.query_one(RunPanel).show(self.detail, now=now)
+        self.query_one(RunPanel).show(self.detail, now=now, log_scale=self.qad.log_scale)
         age = None if self._last is None else now - self._last.polled_at
         freshness = freshness_words(age, poll_seconds=self.qad.poll_seconds, paused=self.qad.paused)
         self.query_one(TopBar).show(self._title(), freshness)

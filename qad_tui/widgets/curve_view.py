@@ -10,10 +10,13 @@ from collections.abc import Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Grid, Vertical
+from textual.strip import Strip
 from textual.widgets import Static
+from textual_hires_canvas import Canvas
 from textual_plot import HiResMode, NumericAxisFormatter, PlotWidget
 from textual_plot.axis_formatter import AxisFormatter
+from textual_plot.plot_widget import Legend
 
 from qad_tui.curve_data import Curve, Points
 from qad_tui.formats import format_loss
@@ -30,15 +33,13 @@ class CurveView(Vertical):
 
     def __init__(self) -> None:
         super().__init__()
-        self._curve = Curve()
+        self.curve: Curve | None = None
         self._log_scale = False
-        self.redraws = 0
 
     def compose(self) -> ComposeResult:
-        """The legend, the chart, and the words that stand in for an empty chart."""
-        yield Static("", id="curve-legend")
+        """The legend, or why there is no chart; below it the chart."""
+        yield Static("", id="curve-words")
         yield LossPlot(allow_pan_and_zoom=False)
-        yield Static("", id="curve-empty")
 
     def on_mount(self) -> None:
         """Start empty."""
@@ -49,53 +50,63 @@ class CurveView(Vertical):
         """Cells that the line has, for the decimation."""
         return max(10, self.size.width - LossPlot.LEFT_MARGIN - 2)
 
-    @property
-    def log_scale(self) -> bool:
-        """Whether values are drawn on a logarithmic axis."""
-        return self._log_scale
-
-    @log_scale.setter
-    def log_scale(self, on: bool) -> None:
-        if on != self._log_scale:
-            self._log_scale = on
-            self._draw()
-
-    def show(self, curve: Curve) -> None:
-        """Show a curve; the same points again cost nothing."""
-        if curve != self._curve:
-            self._curve = curve
+    def show(self, curve: Curve | None, *, log_scale: bool) -> None:
+        """Show a curve, or None while it is being read; the same points on the same scale again cost nothing."""
+        if (curve, log_scale) != (self.curve, self._log_scale):
+            self.curve, self._log_scale = curve, log_scale
             self._draw()
 
     def _draw(self) -> None:
-        self.redraws += 1
-        line, evaluations = (self._drawable(points) for points in (self._curve.line, self._curve.evaluations))
+        curve = self.curve or Curve()
+        line, evaluations = (drawable(points, log_scale=self._log_scale) for points in (curve.line, curve.evaluations))
         empty = not (line or evaluations)
-        self.query_one(LossPlot).display = not empty
-        self.query_one("#curve-legend", Static).update(Text() if empty else legend(self._curve))
-        self.query_one("#curve-legend").display = not empty
-        self.query_one("#curve-empty").display = empty
-        self.query_one("#curve-empty", Static).update(self._why_empty() if empty else "")
         self.border_title = f" KD loss and held-out KL{' · log scale' if self._log_scale else ''} "
-        if not empty:
-            non_finite = self._curve.non_finite_steps
-            self.query_one(LossPlot).draw(line, evaluations, non_finite, log_scale=self._log_scale)
+        self.query_one(LossPlot).display = not empty
+        words = self.query_one("#curve-words", Static)
+        if empty:
+            words.update(why_empty(self.curve, log_scale=self._log_scale))
+        else:
+            words.update(legend(curve))
+            self.query_one(LossPlot).draw(line, evaluations, curve.non_finite_steps, log_scale=self._log_scale)
 
-    def _drawable(self, points: Points) -> Points:
-        if not self._log_scale:
-            return points
-        kept = [(step, math.log10(value)) for step, value in zip(points.steps, points.values, strict=True) if value > 0]
-        return Points(tuple(step for step, _ in kept), tuple(value for _, value in kept))
 
-    def _why_empty(self) -> str:
-        if self._curve.last_step is None:
-            return "No metrics yet: the first point comes with the first evaluation or step."
-        return "Nothing to draw: no value is finite" + (" and above 0 (y: linear scale)." if self._log_scale else ".")
+def drawable(points: Points, *, log_scale: bool) -> Points:
+    """The points in axis units: themselves, or the base-10 logarithms of those above 0."""
+    if not log_scale:
+        return points
+    kept = [(step, math.log10(value)) for step, value in zip(points.steps, points.values, strict=True) if value > 0]
+    return Points(tuple(step for step, _ in kept), tuple(value for _, value in kept))
+
+
+def why_empty(curve: Curve | None, *, log_scale: bool) -> str:
+    """Why there is nothing to draw."""
+    if curve is None:
+        return "reading …"
+    if curve.last_step is None:
+        return "No metrics yet: the first point comes with the first evaluation or step."
+    return "Nothing to draw: no value is finite" + (" and above 0 (y: linear scale)." if log_scale else ".")
+
+
+class StyledCanvas(Canvas):
+    """A canvas whose every segment has a style: without one, Textual's NO_COLOR filter fails (8.2.8)."""
+
+    def render_line(self, y: int) -> Strip:
+        """One row; rows that the canvas has not sized yet come from the library without a style."""
+        strip = super().render_line(y)
+        return strip if strip.text else Strip.blank(self.size.width, self.rich_style)
 
 
 class LossPlot(PlotWidget, can_focus=False):
     """textual-plot's widget with tight margins, and axes that suit losses."""
 
     LEFT_MARGIN = 9
+
+    def compose(self) -> ComposeResult:
+        """The parts that the library looks for by these ids, on canvases that NO_COLOR can draw."""
+        with Grid():
+            for part in ("margin-top", "margin-left", "plot", "margin-bottom"):
+                yield StyledCanvas(1, 1, id=part)
+        yield Legend(id="legend")
 
     def on_mount(self) -> None:
         """Leave the room to the curve."""

@@ -46,9 +46,14 @@ class LogView(ScrollView, can_focus=True):
         self.following = True
 
     @property
-    def line_count(self) -> int:
+    def lines(self) -> tuple[str, ...]:
         """Lines that can be scrolled to."""
-        return len(self._window.lines) if self._window else 0
+        return self._window.lines if self._window else ()
+
+    @property
+    def line_count(self) -> int:
+        """Their number."""
+        return len(self.lines)
 
     def show(self, window: LogWindow | None) -> None:
         """Show the newest window; the lines on the screen stay where they are unless the end is followed."""
@@ -60,7 +65,7 @@ class LogView(ScrollView, can_focus=True):
         if window is None or before is None or (window.path, window.generation) != (before.path, before.generation):
             self.following = True
         if self.following:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+            self.scroll_end(animate=False, force=True, immediate=True, x_axis=False)
         elif window is not None and before is not None:
             shift = before.first_number - window.first_number
             self.scroll_to(y=max(0, self.scroll_y + shift), animate=False, immediate=True, force=True)
@@ -87,11 +92,11 @@ class LogView(ScrollView, can_focus=True):
     def action_scroll_end(self) -> None:
         """Go to the end and follow it."""
         self.following = True
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.scroll_end(animate=False, force=True, immediate=True, x_axis=False)
 
     def action_scroll_home(self) -> None:
         """Go to the first line in memory."""
-        self.scroll_home(animate=False, immediate=True, x_axis=False)
+        self.scroll_home(animate=False, force=True, immediate=True, x_axis=False)
 
     def render_line(self, y: int) -> Strip:
         """One row of the view."""

@@ -20,15 +20,8 @@ class RunPanel(Vertical):
         yield CurveView()
         yield LogView()
 
-    @property
-    def curve(self) -> CurveView:
-        """The chart."""
-        return self.query_one(CurveView)
-
-    def show(self, detail: RunDetail | None, *, now: float) -> None:
-        """Show a run as of Unix time `now`; None clears the panel."""
-        shown = detail or None
-        self.query_one(StatusCard).show(shown, now=now)
-        if shown is not None:
-            self.curve.show(shown.curve)
-            self.query_one(LogView).show(shown.log)
+    def show(self, detail: RunDetail | None, *, now: float, log_scale: bool) -> None:
+        """Show a run as of Unix time `now`, its curve on a linear or logarithmic scale; None clears the panel."""
+        self.query_one(StatusCard).show(detail, now=now)
+        self.query_one(CurveView).show(detail.curve if detail else None, log_scale=log_scale)
+        self.query_one(LogView).show(detail.log if detail else None)

@@ -174,7 +174,7 @@ def _training(run: FakeRun, steps: int, now: float, *, age: float) -> FakeRun:
 
 def _evaluating(run: FakeRun, now: float) -> FakeRun:
     run.train(2100)
-    run.set_status("evaluating", updated=now - 45)
+    run.set_status("evaluating", updated=now - 45, host="node07")
     run.settle(updated=now - 45)
     return run
 

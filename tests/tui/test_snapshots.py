@@ -1,0 +1,99 @@
+"""Pictures of the screens at three terminal sizes; `pytest --snapshot-update` accepts new ones after a look at them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+
+from qad_tui.app import QadApp
+from qad_tui.widgets.curve_view import CurveView
+from qad_tui.widgets.log_view import LogView
+from qad_tui.widgets.run_table import RunTable
+from tests.tui.conftest import wait_until
+from tests.tui.fleet import FakeRun
+
+SIZES = [(80, 24), (120, 40), (200, 50)]
+of_each_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+
+
+class Compare(Protocol):
+    """The fixture of pytest-textual-snapshot."""
+
+    def __call__(
+        self, app: App[None], *, terminal_size: tuple[int, int], run_before: Callable[[Pilot[None]], Awaitable[None]]
+    ) -> bool: ...
+
+
+def pressing(*keys: str, until: Callable[[QadApp], bool]) -> Callable[[Pilot[None]], Awaitable[None]]:
+    """Wait for the list, press the keys, wait until the screen shows what is asked for."""
+
+    async def run_before(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        assert isinstance(app, QadApp)
+        await wait_until(pilot, lambda: any(table.row_count == 8 for table in app.screen.query(RunTable)))
+        await pilot.press(*keys)
+        await wait_until(pilot, lambda: until(app))
+        await pilot.pause(0.2)
+
+    return run_before
+
+
+def run_is_shown(app: QadApp) -> bool:
+    """Whether curve and log of a run are on the screen."""
+    curves, logs = app.screen.query(CurveView), app.screen.query(LogView)
+    return all(curve.curve is not None for curve in curves) and all(log.line_count for log in logs)
+
+
+def list_is_shown(app: QadApp) -> bool:
+    """Whether the list is there, and the run beside it where there is room."""
+    return app.size.width < 100 or run_is_shown(app)
+
+
+@of_each_size
+def test_the_list(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=pressing(until=list_is_shown))
+
+
+@of_each_size
+def test_a_running_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=pressing("enter", until=run_is_shown))
+
+
+def test_a_failed_run_on_a_logarithmic_scale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    keys = ("j", "j", "j", "enter", "y")
+    assert snap_compare(app, terminal_size=(120, 40), run_before=pressing(*keys, until=run_is_shown))
+
+
+def test_a_quiet_run_is_stale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=(120, 40), run_before=pressing("j", until=run_is_shown))
+
+
+def test_the_log(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("l", until=run_is_shown))
+
+
+def test_the_keys(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("question_mark", until=lambda app: True))
+
+
+def test_a_vanished_run(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await pressing("enter", until=run_is_shown)(pilot)
+        shutil.rmtree(fleet["running"].folder.path)
+        await wait_until(pilot, lambda: bool(app.screen.detail and app.screen.detail.gone))  # type: ignore[attr-defined]
+        await pilot.pause(0.2)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
+
+
+def test_no_runs(app: QadApp, snap_compare: Compare) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await wait_until(pilot, lambda: any(words.display for words in app.screen.query("#empty")))
+        await pilot.pause(0.2)
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
