@@ -9,7 +9,6 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PATHS := qad_core qad_tui tests benchmarks
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint figures install clean
@@ -23,8 +22,8 @@ test: .venv/.dev
 	$(BIN)/python -m pytest
 
 lint: .venv/.dev
-	$(BIN)/ruff format --check $(PATHS)
-	$(BIN)/ruff check $(PATHS)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
