@@ -6,10 +6,10 @@ Pure functions of their arguments; no Textual, no clock (the caller passes spans
 from __future__ import annotations
 
 import math
+import re
 
 MISSING = "–"
-_TEACHER = "-Teacher-"
-_DATA = "-Data-"
+_RUN_NAME = re.compile(r"(.+?)-Teacher-(.+?)-Data-(.+?)-lr(\d.*)")
 
 
 def format_duration(seconds: float | None) -> str:
@@ -80,11 +80,10 @@ def short_run_name(name: str) -> str:
 
     Names that are not in the layout `student-Teacher-teacher-Data-data-lr...` come back unchanged.
     """
-    student, found_teacher, rest = name.partition(_TEACHER)
-    teacher, found_data, rest = rest.partition(_DATA)
-    data, found_rate, rate = rest.rpartition("-lr")
-    if not (found_teacher and found_data and found_rate):
+    parts = _RUN_NAME.fullmatch(name)
+    if parts is None:
         return name
+    student, teacher, data, rate = parts.groups()
     models = student if student == teacher else f"{student} ← {teacher}"
     return f"{models} · {data} · lr{rate}"
 

@@ -56,7 +56,7 @@ def describe_run(detail: RunDetail | None, *, now: float, width: int) -> Text:
     """The card's lines, broken between facts rather than inside them."""
     if detail is None:
         return Text()
-    lines = [_warning(f"this run folder is gone: {detail.path} (last seen state below)")] if detail.gone else []
+    lines = [_warning("this run folder is gone; below is what was last seen of it")] if detail.gone else []
     lines += [_warning(problem) for problem in detail.problems]
     if run := detail.summary:
         lines.append(Text(short_run_name(run.name), "bold"))

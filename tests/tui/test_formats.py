@@ -44,6 +44,7 @@ def test_a_rate_has_a_thousands_unit(value: float, shown: str) -> None:
 def test_a_run_name_says_nothing_twice() -> None:
     assert short_run_name("Smol-Teacher-Smol-Data-web-text-lr1e-06-qat-b") == "Smol · web-text · lr1e-06-qat-b"
     assert short_run_name("A-Teacher-B-Data-c-lr0.001") == "A ← B · c · lr0.001"
+    assert short_run_name("A-Teacher-A-Data-c-lr1e-06-lr-high") == "A · c · lr1e-06-lr-high"
     assert short_run_name("anything else") == "anything else"
 
 
