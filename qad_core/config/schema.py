@@ -157,6 +157,8 @@ class QuantizationConfig(Section):
 
     format: Literal["nvfp4", "none"] = "nvfp4"
     """`nvfp4` fake-quantizes weights and activations of all block linears; `none` is a plain student."""
+    activations: bool = True
+    """Whether activations are quantized with the weights (W4A4); false quantizes weights only (W4A16)."""
     calibration_sequences: PositiveInt = 16
     """Training sequences seen by max calibration."""
 

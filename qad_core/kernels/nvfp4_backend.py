@@ -36,16 +36,19 @@ def register_nvfp4_backend() -> str:
     return BACKEND_NAME
 
 
-def nvfp4_config() -> dict[str, Any]:
-    """A config for `mtq.quantize`: modelopt's NVFP4 W4A4 with max calibration, through our backend.
+def nvfp4_config(*, activations: bool = True) -> dict[str, Any]:
+    """A config for `mtq.quantize`: modelopt's NVFP4 with max calibration, through our backend.
 
-    Weights and inputs of all linear layers but the output layer, routers and embeddings.
+    Weights and, with `activations`, inputs (W4A4, else W4A16) of all linear layers but the output layer,
+    routers and embeddings.
     """
     config = copy.deepcopy(NVFP4_DEFAULT_CFG)
     for entry in config["quant_cfg"]:
         if "cfg" in entry:
             entry["cfg"]["backend"] = BACKEND_NAME
     config["quant_cfg"].append({"quantizer_name": "*embedding*", "enable": False})
+    if not activations:
+        config["quant_cfg"].append({"quantizer_name": "*input_quantizer", "enable": False})
     return config
 
 

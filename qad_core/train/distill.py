@@ -75,7 +75,7 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         assert teacher_hidden is not None
         heads = (student, self._student_weight(), self._rows(teacher_hidden), self._teacher_weight())
         if evaluate:
-            return evaluate_from_hidden_states(*heads, labels, **common).as_tensor()
+            return evaluate_from_hidden_states(*heads, labels, **common).to_tensor(student.device)
         return kd_loss_from_hidden_states(*heads, temperature=self._distillation.temperature, **common)
 
     def _rows(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
 from qad_core.config.schema import TrainConfig
+from qad_core.kernels.evaluation import EvaluationSums
 from qad_core.run.metrics import MetricsLine
 from qad_core.train.batches import BatchLayout, iterate_batches
 from qad_core.train.distill import make_forward_step
@@ -45,14 +46,20 @@ def evaluate(
             model, batches, num_micro_batches, train=train, forward_step=make_forward_step(evaluate=True)
         )
     model.train()
-    kl, cross_entropy, teacher_cross_entropy, agreements, tokens = reduce_sums(stored, 5, context).tolist()
+    return metrics_of(EvaluationSums.from_tensor(reduce_sums(stored, 5, context)))
+
+
+def metrics_of(sums: EvaluationSums) -> MetricsLine:
+    """Means a token of the sums, under their names in metrics.jsonl."""
+    cross_entropy = sums.cross_entropy / sums.tokens
     return {
-        "eval/kl": kl / tokens,
-        "eval/ce": cross_entropy / tokens,
-        "eval/teacher_ce": teacher_cross_entropy / tokens,
-        "eval/perplexity": math.exp(min(cross_entropy / tokens, 700.0)),
-        "eval/top1_agreement": agreements / tokens,
-        "eval/tokens": int(tokens),
+        "eval/kl": sums.kl / sums.tokens,
+        "eval/ce": cross_entropy,
+        "eval/teacher_ce": sums.teacher_cross_entropy / sums.tokens,
+        # exp() overflows past 709; a perplexity there says no more than infinity does.
+        "eval/perplexity": math.exp(cross_entropy) if cross_entropy < 700 else math.inf,
+        "eval/top1_agreement": sums.top1_agreement / sums.tokens,
+        "eval/tokens": int(sums.tokens),
     }
 
 

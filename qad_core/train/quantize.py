@@ -18,21 +18,23 @@ from qad_core.errors import ModelError
 from qad_core.kernels.nvfp4_backend import nvfp4_config, register_nvfp4_backend
 
 
-def quantize_student(model: torch.nn.Module, run_calibration: Callable[[torch.nn.Module], None]) -> None:
+def quantize_student(
+    model: torch.nn.Module, run_calibration: Callable[[torch.nn.Module], None], *, activations: bool
+) -> None:
     """Convert `model` in place; `run_calibration` sends sequences through it, on every rank."""
     register_nvfp4_backend()
     with torch.no_grad():
-        mtq.quantize(model, nvfp4_config(), run_calibration)
-    verify_quantized(model)
+        mtq.quantize(model, nvfp4_config(activations=activations), run_calibration)
+    verify_quantized(model, activations=activations)
 
 
-def verify_quantized(model: torch.nn.Module) -> None:
+def verify_quantized(model: torch.nn.Module, *, activations: bool) -> None:
     """Refuse a student with a block linear that is not quantized, or whose amax is not a positive number.
 
     Raises `ModelError` that names the layers: a checkpoint that silently was not quantized is the
     failure that costs most to find late.
     """
-    missing = [name for name, module in _block_linears(model) if not _is_quantized(module)]
+    missing = [name for name, module in _block_linears(model) if not _is_quantized(module, activations=activations)]
     if missing:
         raise ModelError(
             f"{len(missing)} block linears are not quantized: {', '.join(missing[:4])}",
@@ -49,8 +51,9 @@ def _block_linears(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     ]
 
 
-def _is_quantized(module: torch.nn.Module) -> bool:
-    quantizers = (getattr(module, "weight_quantizer", None), getattr(module, "input_quantizer", None))
+def _is_quantized(module: torch.nn.Module, *, activations: bool) -> bool:
+    names = ("weight_quantizer", "input_quantizer") if activations else ("weight_quantizer",)
+    quantizers = [getattr(module, name, None) for name in names]
     return all(isinstance(quantizer, TensorQuantizer) and _has_scale(quantizer) for quantizer in quantizers)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from qad_core.config.architecture import with_architecture
-from qad_core.config.data_paths import prepared_blend_path
+from qad_core.config.architecture import teacher_architecture, with_architecture
+from qad_core.config.data_paths import dataset_blend_path
 from qad_core.config.paths import resolve_teacher_weights, resolve_tokenizer, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 from qad_core.data.blend import read_blend
 from qad_core.data.gpt_datasets import build_gpt_datasets
-from qad_core.kernels.nvfp4_backend import enable_weight_cache
+from qad_core.kernels.nvfp4_backend import enable_weight_cache, register_nvfp4_backend
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.hf_import import load_hf_weights
 from qad_core.models.spec import HiddenStatesGPTModel, build_gpt_model
@@ -74,14 +74,14 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     )
     checkpoint = checkpointer.newest()
     reporter.phase("teacher", config.model.teacher_name or config.model.name)
-    teacher = _build_plain_model(config, context)
-    _fill(teacher, config, context, teacher=True)
+    teacher = _build_teacher(config, context)
     reporter.phase("student", config.model.name)
-    student = _build_plain_model(config, context)
+    student = _build_plain_model(config, context, _architecture(config))
     if checkpoint is None:
-        _fill(student, config, context, teacher=False)
+        _load(student, resolve_weights(config.model, config.paths.models_root), _architecture(config), config, context)
         _calibrate(student, config, context, datasets, layout, reporter)
     elif config.quantization.format == "nvfp4":
+        register_nvfp4_backend()
         checkpointer.restore_quantizers(student, checkpoint)
     model = convert_to_distillation_model(student, teacher, objective=config.loss, distillation=config.distillation)
     enable_weight_cache(model)
@@ -103,7 +103,7 @@ def _open_datasets(config: RunConfig, context: RankContext) -> Datasets:
     tokenizer = load_tokenizer(resolve_tokenizer(config.model, config.paths.models_root), weights)
     assert config.model.architecture is not None
     check_tokenizer_fits(tokenizer, config.model.architecture.vocab_size)
-    blend = read_blend(prepared_blend_path(config.dataset, config.model, config.paths))
+    blend = read_blend(dataset_blend_path(config.dataset, config.model, config.paths))
     train, valid, _ = build_gpt_datasets(
         blend,
         sequence_length=config.train.sequence_length,
@@ -117,19 +117,32 @@ def _open_datasets(config: RunConfig, context: RankContext) -> Datasets:
     return Datasets(train, valid)
 
 
-def _build_plain_model(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:
-    architecture = _architecture(config)
+def _build_teacher(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:
+    architecture = teacher_architecture(config)
+    assert architecture is not None
+    teacher = _build_plain_model(config, context, architecture)
+    _load(teacher, resolve_teacher_weights(config.model, config.paths.models_root), architecture, config, context)
+    return teacher
+
+
+def _build_plain_model(
+    config: RunConfig, context: RankContext, architecture: ArchitectureConfig
+) -> HiddenStatesGPTModel:
     transformer_config = make_transformer_config(
         architecture, config.parallelism, params_dtype=context.params_dtype, recompute=config.train.recompute
     )
     return build_gpt_model(architecture, transformer_config, context)
 
 
-def _fill(model: HiddenStatesGPTModel, config: RunConfig, context: RankContext, *, teacher: bool) -> None:
-    resolve = resolve_teacher_weights if teacher else resolve_weights
-    weights: Path | str = resolve(config.model, config.paths.models_root)
-    source = open_tensor_source(weights, _architecture(config), config.model.random_seed)
-    load_hf_weights(model, source, _architecture(config), context)
+def _load(
+    model: HiddenStatesGPTModel,
+    weights: Path | str,
+    architecture: ArchitectureConfig,
+    config: RunConfig,
+    context: RankContext,
+) -> None:
+    source = open_tensor_source(weights, architecture, config.model.random_seed)
+    load_hf_weights(model, source, architecture, context)
 
 
 def _calibrate(
@@ -157,7 +170,7 @@ def _calibrate(
         )
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 
-    quantize_student(student, run_calibration)
+    quantize_student(student, run_calibration, activations=config.quantization.activations)
 
 
 def _architecture(config: RunConfig) -> ArchitectureConfig:
