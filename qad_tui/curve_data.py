@@ -16,10 +16,28 @@ from numpy.typing import NDArray
 
 from qad_core.run.metrics import MetricsLine
 
-LOSS_KEY = "loss/kd"
-EVALUATION_KEY = "eval/kl"
 COLUMNS_A_MARK = 4
 """Cells that a mark has for itself, so that marks never hide the line."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a run minimizes, and its held-out twin: their metric keys and their names."""
+
+    key: str
+    evaluation_key: str
+    name: str
+    evaluation_name: str
+
+
+KD_LOSS = Loss("loss/kd", "eval/kl", "KD loss", "held-out KL")
+CE_LOSS = Loss("loss/ce", "eval/ce", "CE loss", "held-out CE")
+"""Cross-entropy, of runs with `loss: qat`; they write no loss/kd."""
+
+
+def loss_of_line(line: MetricsLine) -> Loss:
+    """The loss that a training line is about."""
+    return CE_LOSS if line.get(KD_LOSS.key) is None and line.get(CE_LOSS.key) is not None else KD_LOSS
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,7 @@ class Points:
 class Curve:
     """One chart: a decimated line, the evaluations that are marked on it, and where no number was."""
 
+    loss: Loss = KD_LOSS
     line: Points = Points()
     evaluations: Points = Points()
     non_finite_steps: tuple[float, ...] = ()
@@ -84,16 +103,13 @@ class CurveData:
         """All values of a key; empty when the key never came."""
         return self._series.get(key, Series())
 
-    def first_and_last(self, key: str) -> tuple[float, float] | None:
-        """The first and the newest value of a key, or None when it never came."""
-        values = self.series(key).values
-        return (values[0], values[-1]) if values else None
-
-    def curve(self, columns: int, *, key: str = LOSS_KEY, evaluation_key: str = EVALUATION_KEY) -> Curve:
-        """What a chart `columns` cells wide shows of a key, at two points for each of its half-cell dots."""
-        series, evaluations = self.series(key), self.series(evaluation_key)
+    def curve(self, columns: int) -> Curve:
+        """What a chart `columns` cells wide shows of the loss, at two points for each of its half-cell dots."""
+        loss = CE_LOSS if self.series(CE_LOSS.key).steps and not self.series(KD_LOSS.key).steps else KD_LOSS
+        series, evaluations = self.series(loss.key), self.series(loss.evaluation_key)
         last_steps = [each.steps[-1] for each in (series, evaluations) if each.steps]
         return Curve(
+            loss=loss,
             line=decimate(series, 2 * max(1, columns)),
             evaluations=_thinned(_finite_points(evaluations), max(2, columns // COLUMNS_A_MARK)),
             non_finite_steps=_non_finite_steps(series),

@@ -60,7 +60,9 @@ class CurveView(Vertical):
         curve = self.curve or Curve()
         line, evaluations = (drawable(points, log_scale=self._log_scale) for points in (curve.line, curve.evaluations))
         empty = not (line or evaluations)
-        self.border_title = f" KD loss and held-out KL{' · log scale' if self._log_scale else ''} "
+        self.border_title = (
+            f" {curve.loss.name} and {curve.loss.evaluation_name}{' · log scale' if self._log_scale else ''} "
+        )
         self.query_one(LossPlot).display = not empty
         words = self.query_one("#curve-words", Static)
         if empty:

@@ -18,6 +18,7 @@ from textual.widgets import DataTable
 from textual.widgets.data_table import RowDoesNotExist
 
 from qad_core.run.store import RunSummary
+from qad_tui.curve_data import loss_of_line
 from qad_tui.formats import (
     format_fraction,
     format_loss,
@@ -49,6 +50,11 @@ class Column:
     justify_right: bool = True
 
 
+def _loss(run: RunSummary) -> str:
+    latest = run.last_training or {}
+    return format_loss(latest.get(loss_of_line(latest).key))
+
+
 def _steps(run: RunSummary) -> str:
     return f"{run.step}/{run.train_iterations}" if run.train_iterations else str(run.step)
 
@@ -58,7 +64,7 @@ COLUMNS = (
     Column(NAME_COLUMN, "Run", _MIN_NAME_WIDTH, 0, lambda run: short_run_name(run.name), justify_right=False),
     Column("steps", "Step", 11, 6, _steps),
     Column("percent", "%", 5, 1, lambda run: format_fraction(progress_fraction(run.step, run.train_iterations))),
-    Column("loss", "KD loss", 8, 2, lambda run: format_loss(run.loss)),
+    Column("loss", "Loss", 8, 2, _loss),
     Column("recovered", "Won back", 8, 5, lambda run: format_fraction(run.recovered)),
     Column("speed", "Tokens/s", 8, 4, lambda run: format_rate(run.tokens_per_s)),
     Column("eta", "ETA", 5, 3, lambda run: format_short_duration(run.eta_seconds)),

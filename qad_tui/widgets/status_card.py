@@ -10,6 +10,7 @@ from textual.widgets import Static
 
 from qad_core.run.metrics import Number
 from qad_core.run.store import RunSummary
+from qad_tui.curve_data import loss_of_line
 from qad_tui.formats import (
     MISSING,
     format_duration,
@@ -100,8 +101,9 @@ def _numbers(run: RunSummary) -> list[Text]:
     latest = run.last_training
     if latest is None:
         return []
+    loss = loss_of_line(latest)
     facts = [
-        _named("KD loss", format_loss(run.loss)),
+        _named(loss.name, format_loss(latest.get(loss.key))),
         _named("tokens/s", format_rate(run.tokens_per_s)),
         _named("step", _milliseconds(latest.get("step_ms"))),
         _named("grad norm", format_loss(latest.get("grad_norm"))),

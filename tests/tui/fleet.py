@@ -38,6 +38,7 @@ class FakeRun:
     pid: int = field(default_factory=os.getpid)
     first_kl: float = 0.42
     final_kl: float = 0.09
+    loss_key: str = "loss/kd"
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ class FakeRun:
             "time": self.clock,
             "consumed_samples": self.step * 4,
             "consumed_tokens": self.step * TOKENS_PER_STEP,
-            "loss/kd": loss,
+            self.loss_key: loss + (2.1 if self.loss_key == "loss/ce" else 0),
             "learning_rate": 1e-6 * 0.5 * (1 + math.cos(math.pi * self.step / self.train_iterations)),
             "grad_norm": 0.4 + self._random.random(),
             "skipped": 0,
@@ -149,7 +150,7 @@ def _ours(root: Path, now: float) -> Iterator[tuple[str, FakeRun]]:
     qwen = "Qwen3-30B-A3B-Thinking-2507-Teacher-Qwen3-235B-A22B-Data-mixed-v2-lr1e-06"
     yield "running", _training(FakeRun(root, smol, 600, now - 130), 320, now, age=2)
     yield "evaluating", _evaluating(FakeRun(root, f"{qwen}-long", 4000, now - 900, first_kl=0.11, final_kl=0.02), now)
-    done = FakeRun(root, f"{smol}-qat", 60, now - 8000, pid=NO_PROCESS, final_kl=0.3)
+    done = FakeRun(root, f"{smol}-qat", 60, now - 8000, pid=NO_PROCESS, final_kl=0.3, loss_key="loss/ce")
     done.train(60)
     yield "done", _ended(done, "done", now - 7900, exit_code=0)
     stopped = FakeRun(root, f"{qwen}-tp4", 4000, now - 90_000, pid=NO_PROCESS)

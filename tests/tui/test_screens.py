@@ -15,7 +15,7 @@ from textual.widgets import Static
 from qad_core.run.store import State
 from qad_tui import runs_model
 from qad_tui.app import QadApp, default_roots, main
-from qad_tui.curve_data import Curve
+from qad_tui.curve_data import CE_LOSS, Curve
 from qad_tui.screens.help import HelpScreen
 from qad_tui.screens.log import LogScreen
 from qad_tui.screens.run_detail import RunDetailScreen
@@ -87,6 +87,16 @@ async def test_a_failed_run_says_what_went_wrong_and_what_to_do(app: QadApp, fle
         await card_says(app, pilot, "The loss was not finite at steps 141, 142 and 143.")
         assert "→ Lower train.learning_rate" in words(app, StatusCard)
         assert "× 3 step(s) without a finite loss" in words(app, "#curve-words")
+
+
+async def test_a_run_of_cross_entropy_is_drawn_as_one(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("j", "j", "j", "j")
+        await card_says(app, pilot, "CE loss 2.")
+        await wait_until(pilot, lambda: curve_of(app).loss == CE_LOSS)
+        assert "held-out CE" in str(app.screen.query_one(CurveView).border_title)
+        assert len(curve_of(app).line) == 60 and min(curve_of(app).evaluations.values) > 2
 
 
 async def test_help_shows_the_keys_of_the_screen_below(app: QadApp, fleet: dict[str, FakeRun]) -> None:
