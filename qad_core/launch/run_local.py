@@ -6,10 +6,12 @@ own numbers come from the trainer.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from qad_core.run.jobs import append_job, local_job
 from qad_core.run.status import ENDED, Phase, Status, read_status, write_status
 
 OUTPUT_TAIL_LINES = 20
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def run_local(
         return _join_other_machine(plan, each_poll)
     if fresh:
         set_aside(plan.run_folder)
-    with locked_folder(plan.run_folder) as lock, caught_signals() as received:
+    with locked_folder(plan.run_folder) as lock, disk_errors(plan.run_folder), caught_signals() as received:
         port = choose_port(plan.rendezvous.port)
         if resolved is not None:
             _write_folder(plan.run_folder, resolved)
@@ -78,6 +81,20 @@ def set_aside(folder: RunFolder) -> Path | None:
     with locked_folder(folder):
         aside = folder.path.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
         return folder.path.rename(aside)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: RunFolder) -> Generator[None]:
+    """Turn a disk that is full, broken or read-only into an OutsideError; any other OSError is a bug."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise OutsideError(
+            f"The run folder {folder.path} cannot be written to: {error.strerror}.",
+            "Free some space on its disk and start again: it goes on from the newest checkpoint.",
+        ) from error
 
 
 def output_tail(path: Path, lines: int = OUTPUT_TAIL_LINES) -> str:
@@ -124,11 +141,8 @@ def _output_path(folder: RunFolder, stamp: str, rank: int) -> Path:
 
 
 def _write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
-    try:
-        folder.config.write_text(dump_resolved(resolved), encoding="utf-8")
-        write_identity(folder, resolved.config)
-    except OSError as error:
-        raise OutsideError(f"{error.filename}: {error.strerror}.", "Free some space on that disk.") from error
+    folder.config.write_text(dump_resolved(resolved), encoding="utf-8")
+    write_identity(folder, resolved.config)
 
 
 def _ranks_ended(folder: RunFolder, group: ProcessGroup, code: int, stamp: str) -> Ending:

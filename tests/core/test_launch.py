@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from qad_core.config.load import load_experiment
 from qad_core.config.schema import ClusterConfig
-from qad_core.errors import ConfigError, ExitCode, RunError
+from qad_core.errors import ConfigError, ExitCode, OutsideError, RunError
 from qad_core.launch import processes
 from qad_core.launch.plan import choose_rendezvous, make_plan, rank_settings
 from qad_core.launch.ports import choose_port
@@ -219,3 +220,13 @@ def test_a_failed_preparation_ends_the_start_with_its_own_words_and_code(tmp_pat
     assert not (tmp_path / "rank0.json").exists()
     status = read_status(RunFolder(tmp_path).status)
     assert status is not None and (status.phase, status.error) == ("failed", "too small: 3 tokens")
+
+
+def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_to_full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("qad_core.launch.run_local.write_identity", write_to_full_disk)
+    with pytest.raises(OutsideError, match="No space left") as caught:
+        run_ranks(tmp_path, "exit=0:0", 1)
+    assert caught.value.exit_code == ExitCode.OUTSIDE_FAILED
