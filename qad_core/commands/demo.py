@@ -62,8 +62,8 @@ def show_result(run: RunSummary, out: Console) -> None:
     steps, losses = _loss_series(read_metrics(run.folder.metrics))
     out.print("training loss (KL to the teacher) over the steps", markup=False)
     out.print(plot_series(steps, losses), markup=False, soft_wrap=True)
-    out.print(f"\nThe same, live: qad-tui {run.path.parent}", markup=False)
-    out.print(f"The numbers:    qad_core metrics {run.path}", markup=False)
+    out.print(f"\nThe same, live: qad-tui {run.path.parent}", markup=False, soft_wrap=True)
+    out.print(f"The numbers:    qad_core metrics {run.path}", markup=False, soft_wrap=True)
 
 
 def _loss_series(lines: Sequence[MetricsLine]) -> tuple[list[float], list[float]]:

@@ -39,7 +39,7 @@ def train(experiment: str, overrides: Sequence[str], *, tag: str | None, fresh: 
 def run_in_foreground(plan: LaunchPlan, resolved: ResolvedConfig | None, *, fresh: bool = False) -> int:
     """Run a plan and show its progress and its end; the exit code."""
     out = console()
-    out.print(f"run folder: {plan.run_folder.path}", markup=False)
+    out.print(f"run folder: {plan.run_folder.path}", markup=False, soft_wrap=True)
     with Watch(plan.run_folder, out) as watch:
         ending = run_local(plan, resolved, fresh=fresh, each_poll=watch.look)
     if ending.exit_code in (ExitCode.DONE, ExitCode.STOPPED_EARLY):
