@@ -104,7 +104,11 @@ class RunsScreen(FollowingScreen):
 
     def _title(self) -> Text:
         table = self.query_one(RunTable)
-        counts = f"   {table.row_count} runs, {table.running_count} running" if self._last else ""
+        counts = (
+            f"   {table.row_count} run{'s' if table.row_count != 1 else ''}, {table.running_count} running"
+            if self._last
+            else ""
+        )
         return Text.assemble(("qad-tui", "bold"), counts)
 
     def _show_problems(self, problems: Sequence[str]) -> None:

@@ -26,6 +26,8 @@ NON_FINITE_MARK = "×"
 _LINE_STYLE = "cyan"
 _EVALUATION_STYLE = "bold yellow"
 _NON_FINITE_STYLE = "bold red"
+_RIGHT_MARGIN = 0.03
+"""Share of the axis left free, or the frame would hide the mark of the newest step."""
 
 
 class CurveView(Vertical):
@@ -122,7 +124,7 @@ class LossPlot(PlotWidget, can_focus=False):
         self.set_ylimits(lowest, highest)
         steps = (*line.steps, *evaluations.steps, *non_finite_steps)
         first, last = min(steps), max(steps)
-        self.set_xlimits(first, last if last > first else first + 1)
+        self.set_xlimits(first, last + _RIGHT_MARGIN * (last - first) if last > first else first + 1)
         self.set_y_formatter(PowerOfTenFormatter() if log_scale else LossFormatter())
         self.set_x_formatter(StepFormatter())
         self.plot(line.steps, line.values, line_style=_LINE_STYLE, hires_mode=HiResMode.BRAILLE)

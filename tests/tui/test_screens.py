@@ -11,6 +11,7 @@ import pytest
 from rich.text import Text
 from textual.pilot import Pilot
 from textual.widgets import Static
+from textual_hires_canvas import Canvas
 
 from qad_core.run.store import State
 from qad_tui import runs_model
@@ -278,6 +279,18 @@ async def test_an_unchanged_curve_is_not_drawn_again(
         assert len(drawn) == count
         fleet["running"].train(1)
         await wait_until(pilot, lambda: len(drawn) > count)
+
+
+async def test_the_newest_evaluation_is_marked_at_the_edge_of_the_chart(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await card_says(app, pilot, "step 320 of 600")
+        await wait_until(pilot, lambda: len(curve_of(app).evaluations) > 0)
+        await pilot.pause(0.3)
+        canvas = app.screen.query_one("#plot", Canvas)
+        rows = [canvas.render_line(y).text for y in range(canvas.size.height)]
+        marks = sorted(x for row in rows for x, character in enumerate(row) if character == "◆")
+        assert marks[-1] >= canvas.size.width - 4
+        assert len(marks) == len(curve_of(app).evaluations)
 
 
 async def test_y_switches_the_chart_between_linear_and_logarithmic(app: QadApp, fleet: dict[str, FakeRun]) -> None:
