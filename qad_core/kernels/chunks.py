@@ -16,8 +16,9 @@ from torch import Tensor
 
 _LOGITS_BYTES_CPU = 192 * 2**20
 _LOGITS_BYTES_GPU = 2 * 2**30
-# Row blocks of both models and their difference fit in a core's share of the last-level cache.
-_ROW_BLOCK_BYTES_CPU = 2**20
+# Row blocks of both models and their difference fit in the last-level cache. Smaller ones are no faster, and every
+# pass over one ends in a barrier of all threads, which is slow where other programs take the cores.
+_ROW_BLOCK_BYTES_CPU = 4 * 2**20
 
 
 def token_spans(num_tokens: int, size: int) -> Iterator[slice]:
