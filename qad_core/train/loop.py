@@ -24,7 +24,7 @@ _BAD_STEPS_IN_A_ROW = 3
 def train(session: Session, folder: RunFolder, stop: StopWatch) -> ExitCode:
     """Run until the last iteration or a reason to stop; returns DONE or STOPPED_EARLY, with everything saved."""
     session.reporter.open_metrics(session.progress.step)
-    if not _is_evaluated(folder, session.progress.step):
+    if _is_evaluation_due(session) and not _is_evaluated(folder, session.progress.step):
         run_evaluation(session)
     bad_steps = BadSteps(session.progress)
     saved_step = session.progress.step if session.progress.step else None
@@ -177,7 +177,7 @@ def _reason_to_stop(session: Session, stop: StopWatch) -> str:
 
 def _is_evaluation_due(session: Session) -> bool:
     step, interval = session.progress.step, session.config.evaluation.interval
-    return step == session.config.train.train_iterations or (interval > 0 and step % interval == 0)
+    return step in (0, session.config.train.train_iterations) or (interval > 0 and step % interval == 0)
 
 
 def _is_save_due(session: Session) -> bool:
@@ -186,5 +186,5 @@ def _is_save_due(session: Session) -> bool:
 
 
 def _is_evaluated(folder: RunFolder, step: int) -> bool:
-    """Whether the evaluation of this step need not run (again): it is there, or none is due."""
+    """Whether the evaluation of this step is there already."""
     return any(line["step"] == step and "eval/kl" in line for line in read_metrics(folder.metrics))
