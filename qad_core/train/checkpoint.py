@@ -20,7 +20,7 @@ import torch.distributed
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.core import CheckpointingException
 from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_sharded_modelopt_state
-from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.api import CheckpointException
 
 from qad_core.errors import ModelError, OutsideError
 from qad_core.run.folder import iteration_folder
@@ -83,7 +83,7 @@ class Checkpointer:
     def load(self, model: Any, optimizer: Any, scheduler: Any, checkpoint: Path) -> Progress:
         """Load weights, optimizer and schedule; the layout over ranks may differ from the saved one."""
         template = _state(model, optimizer, scheduler, Progress(), loading=True)
-        loaded = dist_checkpointing.load(template, str(checkpoint))
+        loaded: Any = dist_checkpointing.load(template, str(checkpoint))
         unwrap(model).load_state_dict(loaded["model"])
         load_optimizer(optimizer, loaded["optimizer"])
         scheduler.load_state_dict(loaded["scheduler"])

@@ -101,7 +101,7 @@ def convert_to_distillation_model(
     # modelopt wants a balancer where there is no criterion (earlier pipeline stages); it is never asked.
     balancer = LogitsAndIntermediatesLossBalancer(skip_original_loss=True)
     mode = ("kd_loss", {"teacher_model": teacher, "criterion": criterion, "loss_balancer": balancer})
-    model = mtd.convert(student, mode=[mode])
+    model: Any = mtd.convert(student, mode=[mode])
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)

@@ -73,7 +73,7 @@ def run_schedule(
     forward_only: bool = True,
 ) -> list[dict[str, torch.Tensor]]:
     """One pass of megatron-core's schedule; returns what the loss function stored, on the last pipeline stage."""
-    shapes = {
+    shapes: dict[str, Any] = {
         "seq_length": train.sequence_length,
         "micro_batch_size": train.micro_batch_size,
         "decoder_seq_length": train.sequence_length,

@@ -138,7 +138,7 @@ def step_if_finite(optimizer: ChainedOptimizer, *, loss_is_finite: bool) -> Step
     if not (loss_is_finite and math.isfinite(grad_norm)):
         return StepResult(grad_norm, skipped=True)
     for part in optimizer.chained_optimizers:
-        parameters = part.get_parameters()
+        parameters: list[torch.Tensor] = [*part.get_parameters()]
         if parameters and part.config.clip_grad > 0:
             clip_grad_by_total_norm_fp32(parameters, max_norm=part.config.clip_grad, total_norm=grad_norm)
     optimizer.step_with_ready_grads()

@@ -59,4 +59,4 @@ def _is_quantized(module: torch.nn.Module, *, activations: bool) -> bool:
 
 def _has_scale(quantizer: TensorQuantizer) -> bool:
     amax = quantizer.amax
-    return quantizer.is_enabled and amax is not None and bool(torch.isfinite(amax).all() and (amax > 0).all())
+    return quantizer.is_enabled and isinstance(amax, torch.Tensor) and bool((amax.isfinite() & (amax > 0)).all())
