@@ -8,18 +8,21 @@ Layout: `iter_0000200/` holds megatron-core's distributed checkpoint, modelopt's
 
 from __future__ import annotations
 
-import json
 import os
+import queue
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed
 from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.core import CheckpointingException
+from megatron.core.dist_checkpointing.strategies import filesystem_async
 from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_sharded_modelopt_state
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from qad_core.errors import ModelError, OutsideError
@@ -27,10 +30,21 @@ from qad_core.run.folder import iteration_folder
 from qad_core.train.distill import unwrap
 from qad_core.train.optim import load_optimizer
 
+Answer = TypeVar("Answer")
 TRACKER = "latest_checkpointed_iteration.txt"
 _MANIFEST = "checkpoint.json"
 # The optimizer's shards are stored as whole tensors, so that TP, PP and DP may change on resume.
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
+
+
+class _Manifest(BaseModel):
+    """checkpoint.json."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    step: int
+    architecture: dict[str, Any]
+    files: dict[str, int]
 
 
 @dataclass
@@ -55,12 +69,18 @@ class Checkpointer:
     """Newest checkpoints that stay."""
 
     def newest(self) -> Path | None:
-        """The newest whole checkpoint, or None; the tracker's if it is whole, else the newest that is."""
-        return newest_whole(self.folder)
+        """The newest whole checkpoint, or None; the first rank looks, so that all ranks load the same."""
+        return from_first_rank(lambda: newest_whole(self.folder))
 
     def save(self, model: Any, optimizer: Any, scheduler: Any, progress: Progress) -> Path:
-        """Write one checkpoint; on a failure the older ones stay and `OutsideError` is raised."""
+        """Write one checkpoint, unless this step's is there whole; returns its folder.
+
+        On a failure the older ones stay and `OutsideError` is raised.
+        """
+        _collect_results_in_process()
         target = iteration_folder(self.folder, progress.step)
+        if from_first_rank(lambda: is_whole(target)):
+            return target
         try:
             _on_first_rank(lambda: _make_empty(target))
             dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
@@ -78,21 +98,23 @@ class Checkpointer:
     def restore_quantizers(self, student: Any, checkpoint: Path) -> None:
         """Give a plain student the quantizers that were saved with the weights of this very checkpoint."""
         self._refuse_another_model(checkpoint)
-        restore_sharded_modelopt_state([student], checkpoint)
+        with _explained_damage(checkpoint):
+            restore_sharded_modelopt_state([student], checkpoint)
 
     def load(self, model: Any, optimizer: Any, scheduler: Any, checkpoint: Path) -> Progress:
         """Load weights, optimizer and schedule; the layout over ranks may differ from the saved one."""
         template = _state(model, optimizer, scheduler, Progress(), loading=True)
-        loaded: Any = dist_checkpointing.load(template, str(checkpoint))
-        unwrap(model).load_state_dict(loaded["model"])
-        load_optimizer(optimizer, loaded["optimizer"])
-        scheduler.load_state_dict(loaded["scheduler"])
-        return Progress(**loaded["progress"])
+        with _explained_damage(checkpoint):
+            loaded: Any = dist_checkpointing.load(template, str(checkpoint))
+            unwrap(model).load_state_dict(loaded["model"])
+            load_optimizer(optimizer, loaded["optimizer"])
+            scheduler.load_state_dict(loaded["scheduler"])
+            return Progress(**loaded["progress"])
 
     def _finish(self, target: Path, step: int) -> None:
         sizes = {str(path.relative_to(target)): path.stat().st_size for path in _files(target)}
-        manifest = {"step": step, "architecture": self.architecture, "files": sizes}
-        _write_durably(target / _MANIFEST, json.dumps(manifest, indent=1))
+        manifest = _Manifest(step=step, architecture=self.architecture, files=sizes)
+        _write_durably(target / _MANIFEST, manifest.model_dump_json(indent=1))
         _write_durably(self.folder / TRACKER, str(step))
         self._remove_old()
 
@@ -104,7 +126,7 @@ class Checkpointer:
             shutil.rmtree(path)
 
     def _refuse_another_model(self, checkpoint: Path) -> None:
-        saved = json.loads((checkpoint / _MANIFEST).read_text())["architecture"]
+        saved = _read_manifest(checkpoint).architecture
         differing = {key: saved.get(key) for key, value in self.architecture.items() if saved.get(key) != value}
         if differing:
             ours = {key: self.architecture[key] for key in differing}
@@ -123,10 +145,26 @@ def newest_whole(folder: Path) -> Path | None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file is there in the size that the manifest, written last, says."""
     try:
-        sizes = json.loads((checkpoint / _MANIFEST).read_text())["files"]
+        sizes = _read_manifest(checkpoint).files
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValidationError):
         return False
+
+
+def _read_manifest(checkpoint: Path) -> _Manifest:
+    return _Manifest.model_validate_json((checkpoint / _MANIFEST).read_bytes())
+
+
+@contextmanager
+def _explained_damage(checkpoint: Path) -> Generator[None]:
+    """Name the checkpoint that cannot be loaded: torch and modelopt raise anything on a file with wrong bytes in it."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(
+            f"checkpoint {checkpoint} cannot be loaded: {_first_line(error)}",
+            "it is damaged: move it out of the run folder, and the run goes on from the one before",
+        ) from error
 
 
 def _state(model: Any, optimizer: Any, scheduler: Any, progress: Progress, *, loading: bool) -> dict[str, Any]:
@@ -137,6 +175,22 @@ def _state(model: Any, optimizer: Any, scheduler: Any, progress: Progress, *, lo
         "scheduler": scheduler.state_dict(),
         "progress": {"step": progress.step, "consumed_samples": progress.consumed_samples},
     }
+
+
+def from_first_rank(read: Callable[[], Answer]) -> Answer:
+    """What the first rank reads, on every rank: file systems of several machines do not change at once for all."""
+    answer: list[Any] = [read() if torch.distributed.get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(answer, src=0)
+    return answer[0]
+
+
+def _collect_results_in_process() -> None:
+    """Keep megatron-core's writer from starting a manager process for its results.
+
+    In a synchronous save they never leave this process, while the manager takes seconds to start and
+    outlives a trainer that is killed.
+    """
+    filesystem_async._results_queue = filesystem_async._results_queue or queue.Queue()
 
 
 def _on_first_rank(act: Callable[[], None]) -> None:

@@ -8,9 +8,9 @@ import time
 from qad_core.errors import DivergedError, ExitCode
 from qad_core.kernels.nvfp4_backend import invalidate_weight_cache
 from qad_core.run.folder import RunFolder
-from qad_core.run.metrics import MetricsLine, read_metrics
+from qad_core.run.metrics import MetricsLine, is_evaluation, read_metrics
 from qad_core.train.batches import iterate_batches
-from qad_core.train.checkpoint import Progress
+from qad_core.train.checkpoint import Progress, from_first_rank
 from qad_core.train.distill import make_forward_step
 from qad_core.train.evaluate import evaluate, reduce_sums, run_schedule
 from qad_core.train.optim import learning_rate_of, step_if_finite
@@ -187,4 +187,6 @@ def _is_save_due(session: Session) -> bool:
 
 def _is_evaluated(folder: RunFolder, step: int) -> bool:
     """Whether the evaluation of this step is there already."""
-    return any(line["step"] == step and "eval/kl" in line for line in read_metrics(folder.metrics))
+    return from_first_rank(
+        lambda: any(line["step"] == step and is_evaluation(line) for line in read_metrics(folder.metrics))
+    )

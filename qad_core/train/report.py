@@ -132,7 +132,8 @@ class Reporter:
 
     def _update(self, **changes: Any) -> None:
         self._status = self._status.model_copy(update={**changes, "updated": time.time()})
-        if self._speaks:
+        # Another rank speaks up only when it fails: the first may be waiting for it and know nothing.
+        if self._speaks or self._status.phase == "failed":
             write_status(self._folder.status, self._status)
 
 
@@ -155,6 +156,7 @@ def _start_log(path: Path, *, to_terminal: bool) -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    logging.raiseExceptions = False  # on a full disk every line would print a traceback; the metrics say it once
 
 
 def _write_environment(path: Path) -> None:
