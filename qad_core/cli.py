@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from qad_core import __version__
-from qad_core.errors import ExitCode, QadError
+from qad_core.errors import ExitCode, QadError, explain_os_error
 
 app = typer.Typer(
     name="qad_core",
@@ -190,10 +190,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _show(error, as_json)
     except typer.TyperException as error:
         return _show(QadError(error.format_message(), "`qad_core COMMAND --help` lists what can be given."), as_json)
+    except typer.Abort:
+        return ExitCode.STOPPED_EARLY  # Ctrl-C, the usual way out of `logs --follow`
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does.
         sys.stderr.close()
         return ExitCode.DONE
+    except OSError as error:
+        return _show(explain_os_error(error), as_json)
 
 
 def _show(error: QadError, as_json: bool) -> int:

@@ -6,6 +6,7 @@ An error says what is wrong, the value, and what to do. Anything that is not a `
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -65,3 +66,21 @@ class OutsideError(QadError):
     """Disk, network, or another program failed."""
 
     exit_code = ExitCode.OUTSIDE_FAILED
+
+
+_PATH_ERRORS = frozenset(
+    {
+        errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+        errno.ENOTEMPTY, errno.EPERM,
+    }
+)  # fmt: skip
+"""What the system answers where a path is wrong, rather than the disk."""
+
+
+def explain_os_error(error: OSError) -> QadError:
+    """What the system refused, by the file's name: a path that cannot be used is the user's, all else the outside's."""
+    reason = error.strerror or str(error)
+    if error.errno in _PATH_ERRORS and error.filename is not None:
+        return RunError(f"{error.filename} cannot be used: {reason}", "Mend or move what is there, or name another.")
+    what = reason if error.filename is None else f"{error.filename}: {reason}"
+    return OutsideError(f"the system failed: {what}", "See that the disk has space and can be written, then try again.")

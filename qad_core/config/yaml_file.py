@@ -49,6 +49,8 @@ def read_yaml(path: Path) -> YamlFile:
         document: object = YAML().load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", "Check its name, encoding and permissions.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply", "Write plain sections of `key: value` lines.") from error
     except (YAMLError, ValueError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:6] if line.strip())
         raise ConfigError(f"{path} is not YAML: {reason}", "Correct the line named.") from error

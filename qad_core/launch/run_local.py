@@ -7,7 +7,6 @@ own numbers come from the trainer.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qad_core.config.load import ResolvedConfig, dump_resolved
-from qad_core.errors import ExitCode, OutsideError
+from qad_core.errors import ExitCode, OutsideError, explain_os_error
 from qad_core.launch.lock import locked_folder
 from qad_core.launch.plan import LaunchPlan, rank_environment
 from qad_core.launch.ports import choose_port, wait_for_port
@@ -34,7 +33,6 @@ from qad_core.run.jobs import append_job, local_job
 from qad_core.run.status import ENDED, Phase, Status, read_status, write_status
 
 OUTPUT_TAIL_LINES = 20
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -85,12 +83,13 @@ def set_aside(folder: RunFolder) -> Path | None:
 
 @contextlib.contextmanager
 def disk_errors(folder: RunFolder) -> Generator[None]:
-    """Turn a disk that is full, broken or read-only into an OutsideError; any other OSError is a bug."""
+    """Turn what the system refuses into a QadError; a full, broken or read-only disk is named as the run folder's."""
     try:
         yield
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
+        explained = explain_os_error(error)
+        if not isinstance(explained, OutsideError):
+            raise explained from error
         raise OutsideError(
             f"The run folder {folder.path} cannot be written to: {error.strerror}.",
             "Free some space on its disk and start again: it goes on from the newest checkpoint.",
@@ -141,6 +140,9 @@ def _output_path(folder: RunFolder, stamp: str, rank: int) -> Path:
 
 
 def _write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
+    name = resolved.config.model.name
+    for path in (folder.logs, folder.checkpoints(name), folder.tensorboard(name)):
+        path.mkdir(parents=True, exist_ok=True)  # what stands in the way is found now, not at the first save
     folder.config.write_text(dump_resolved(resolved), encoding="utf-8")
     write_identity(folder, resolved.config)
 
@@ -152,7 +154,7 @@ def _ranks_ended(folder: RunFolder, group: ProcessGroup, code: int, stamp: str) 
     output = _output_path(folder, stamp, group.first_failure[0])
     if group.died_of_sent_signal():
         return _stopped(folder, group, output)
-    error, hint = describe_failure(*group.first_failure)
+    error, hint = printed_error(output_tail(output)) or describe_failure(*group.first_failure)
     status = read_status(folder.status)
     if status is not None and status.phase == "failed":
         return Ending(code, output, status.error or error, status.hint)

@@ -7,6 +7,7 @@ a `QadError` becomes its message and exit code, anything else is our own bug and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -25,22 +26,31 @@ def main() -> int:
     """Train, or evaluate only; returns the exit code."""
     arguments = _parse_arguments()
     from qad_core.config.load import read_resolved
+    from qad_core.errors import ExitCode, QadError, explain_os_error
     from qad_core.run.folder import RunFolder
-
-    folder = RunFolder(Path(arguments.run_folder).resolve())
-    config = read_resolved(folder.config).config
     from qad_core.train.no_cuda import install_cpu_stand_ins
 
+    folder = RunFolder(Path(arguments.run_folder).resolve())
     install_cpu_stand_ins()
-    from qad_core.errors import ExitCode, QadError
     from qad_core.train.report import Reporter, log
 
-    reporter = Reporter(folder, config, rank=int(os.environ.get("RANK", "0")), started=STARTED)
+    try:
+        config = read_resolved(folder.config).config
+        reporter = Reporter(folder, config, rank=int(os.environ.get("RANK", "0")), started=STARTED)
+    except (QadError, OSError) as error:
+        explained = error if isinstance(error, QadError) else explain_os_error(error)
+        print(f"error: {explained}", file=sys.stderr)
+        return explained.exit_code
     try:
         return _run(config, folder, reporter, evaluate_only=arguments.evaluate_only)
     except QadError as error:
         reporter.ended("failed", exit_code=error.exit_code, error=error.message, hint=error.hint)
         return error.exit_code
+    except OSError as error:
+        explained = explain_os_error(error)
+        with contextlib.suppress(OSError):  # the disk that failed may be this one; the launcher then says so
+            reporter.ended("failed", exit_code=explained.exit_code, error=explained.message, hint=explained.hint)
+        return explained.exit_code
     except Exception as error:
         log.exception("this is a bug in the trainer")
         reporter.ended("failed", exit_code=ExitCode.BUG, error=f"{type(error).__name__}: {error}")

@@ -13,6 +13,7 @@ import pytest
 from qad_core.errors import ExitCode
 from qad_core.run.folder import RunFolder, iteration_folder
 from qad_core.run.status import read_status
+from qad_core.train.checkpoint import is_whole
 from tests.train.tiny_run import (
     MODEL,
     comparable_metrics,
@@ -101,6 +102,35 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path: Path, data_cache: 
     assert train(run) == ExitCode.USER_ERROR, output_of(run)
     status = read_status(run.status)
     assert status is not None and "another model" in status.error and "num_layers" in status.error
+
+
+def test_a_checkpoint_with_wrong_bytes_is_named_with_the_way_on(
+    tmp_path: Path, data_cache: Path, unbroken: RunFolder
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(unbroken.path, run.path)
+    damaged = iteration_folder(run.checkpoints(MODEL), STEPS) / ".metadata"
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    assert train(run) == ExitCode.USER_ERROR, output_of(run)
+    status = read_status(run.status)
+    assert status is not None and str(damaged.parent) in status.error and "damaged" in status.hint
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"files": {}}', '{"step": 1, "architecture": {}, "files": {"lost": 1}}'])
+def test_a_checkpoint_whose_manifest_is_damaged_is_not_whole(text: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text(text)
+    assert not is_whole(tmp_path)
+
+
+def test_a_run_folder_without_a_readable_config_is_one_message(
+    tmp_path: Path, data_cache: Path, unbroken: RunFolder
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.logs.mkdir(parents=True)
+    run.config.write_text("model:\n\t- x")
+    assert train(run) == ExitCode.USER_ERROR
+    printed = output_of(run)
+    assert "is not YAML" in printed and "Traceback" not in printed
 
 
 def test_a_run_that_was_done_is_left_as_it_is(unbroken: RunFolder) -> None:
