@@ -18,6 +18,8 @@ from typing import cast
 Number = float | int | None
 MetricsLine = dict[str, Number]
 
+LARGEST_INTEGER = 2**63
+"""No count of ours is as large; larger ones are not floats either."""
 TRAINING_KEYS = (
     "step", "time", "consumed_samples", "consumed_tokens", "loss/kd", "learning_rate",
     "grad_norm", "skipped", "step_ms", "tokens_per_s", "memory_gib",
@@ -69,10 +71,9 @@ class MetricsReader:
 
     def read_new(self) -> tuple[list[MetricsLine], bool]:
         """Return (new lines, restarted); `restarted` says that the file was cut or replaced and is read anew."""
-        try:
-            stat = self.path.stat()
-        except FileNotFoundError:
+        if not self.path.is_file():
             return [], False
+        stat = self.path.stat()
         restarted = self.offset > 0 and (stat.st_size < self.offset or stat.st_ino != self._inode)
         if restarted:
             self.offset = 0
@@ -106,14 +107,15 @@ def encode_line(line: Mapping[str, Number]) -> str:
 
 
 def decode_line(raw: bytes | str) -> MetricsLine | None:
-    """The inverse of `encode_line`; None when the text is not an object of numbers."""
+    """The inverse of `encode_line`; None when the text is not an object of numbers with a whole step."""
     try:
         parsed: object = json.loads(raw)
         if not isinstance(parsed, dict):
             return None
-        return {str(key): _decode(value) for key, value in cast("dict[object, object]", parsed).items()}
+        line = {str(key): _decode(value) for key, value in cast("dict[object, object]", parsed).items()}
     except (ValueError, TypeError):
         return None
+    return line if isinstance(line.get("step"), int) else None
 
 
 def _encode(value: Number) -> Number | str:
@@ -123,7 +125,9 @@ def _encode(value: Number) -> Number | str:
 
 
 def _decode(value: object) -> Number:
-    if value is None or isinstance(value, int | float):
+    if value is None or isinstance(value, float):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER:
         return value
     if value in ("nan", "inf", "-inf"):
         return float(cast("str", value))

@@ -17,7 +17,8 @@ def eta_seconds(step: int, train_iterations: int, step_milliseconds: Sequence[fl
     times = [time for time in step_milliseconds if math.isfinite(time) and time > 0]
     if not times or train_iterations <= 0:
         return None
-    return max(train_iterations - step, 0) * median(times) / 1000
+    seconds = max(train_iterations - step, 0) * median(times) / 1000
+    return seconds if math.isfinite(seconds) else None
 
 
 def recovered_fraction(evaluations: Sequence[MetricsLine]) -> float | None:

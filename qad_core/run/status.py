@@ -9,35 +9,36 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Phase = Literal[
     "starting", "teacher", "student", "calibrating", "data", "loading", "evaluating", "training", "saving",
     "done", "stopped", "failed",
 ]  # fmt: skip
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 ENDED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 
 
 class Status(BaseModel):
     """One state of a run."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     phase: Phase
     """What the trainer is at."""
-    step: int = 0
+    step: Count = 0
     """Optimizer steps done."""
-    train_iterations: int = 0
+    train_iterations: Count = 0
     """Optimizer steps in all."""
-    checkpoint_step: int | None = None
+    checkpoint_step: Count | None = None
     """Newest whole checkpoint."""
     updated: float = 0.0
     """Unix time of this state."""
     started: float = 0.0
     """Unix time at which this process started."""
-    pid: int = 0
+    pid: Count = 0
     """Process of the first rank."""
     host: str = ""
     """Machine of the first rank."""
@@ -59,8 +60,8 @@ def write_status(path: Path, status: Status) -> None:
 
 
 def read_status(path: Path) -> Status | None:
-    """The state, or None when there is none or the file is not one."""
+    """The state, or None when there is none, or what is there is not one or cannot be read."""
     try:
         return Status.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None

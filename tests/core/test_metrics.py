@@ -59,8 +59,22 @@ def test_numbers_that_are_not_finite_are_strings_in_the_file_and_numbers_again_a
     assert (line["grad_norm"], line["memory_gib"]) == (math.inf, -math.inf)
 
 
-@pytest.mark.parametrize("raw", ["[1]", "{", '{"step": "many"}', '{"step": [1]}', ""])
-def test_a_line_that_is_no_object_of_numbers_is_counted_and_passed_over(path: Path, raw: str) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "[1]",
+        "{",
+        '{"step": "many"}',
+        '{"step": [1]}',
+        '{"step": "inf"}',
+        '{"step": 1e400}',
+        '{"step": true}',
+        '{"loss/kd": 1}',
+        '{"step": 1, "loss/kd": ' + "9" * 400 + "}",
+        "",
+    ],
+)
+def test_a_line_that_is_no_object_of_numbers_with_a_whole_step_is_counted_and_passed_over(path: Path, raw: str) -> None:
     assert decode_line(raw) is None
     append(path, f'{raw}\n{{"step": 2}}\n')
     reader = MetricsReader(path)
@@ -91,4 +105,9 @@ def test_a_reader_that_follows_sees_the_resume(path: Path) -> None:
 
 
 def test_an_absent_file_has_no_lines(path: Path) -> None:
+    assert read_metrics(path) == []
+
+
+def test_what_is_no_file_has_no_lines(path: Path) -> None:
+    path.mkdir()
     assert read_metrics(path) == []

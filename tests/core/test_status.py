@@ -17,9 +17,13 @@ def test_a_status_reads_back(tmp_path: Path) -> None:
 def test_what_is_no_status_is_none(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     assert read_status(path) is None
-    for text in ("", "{", "[]", '{"phase": "dancing"}'):
+    huge = f'{{"phase": "done", "step": {10**400}}}'
+    for text in ("", "{", "[]", '{"phase": "dancing"}', '{"phase": "done", "updated": NaN}', huge):
         path.write_text(text)
         assert read_status(path) is None
+    path.unlink()
+    path.mkdir()
+    assert read_status(path) is None
 
 
 def test_a_newer_versions_fields_do_not_hide_the_state(tmp_path: Path) -> None:

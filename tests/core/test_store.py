@@ -180,6 +180,7 @@ def test_without_an_evaluation_at_step_0_nothing_can_be_recovered() -> None:
 def test_the_time_left_is_the_median_steps() -> None:
     assert eta_seconds(10, 20, [100.0, 100.0, 90_000.0]) == pytest.approx(1.0)
     assert eta_seconds(10, 20, [math.nan]) is None
+    assert eta_seconds(0, 10**20, [1e300]) is None
     assert eta_seconds(25, 20, [100.0]) == 0
 
 
