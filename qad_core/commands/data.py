@@ -16,6 +16,7 @@ from qad_core.config.library import find_library
 from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.errors import ConfigError
 from qad_core.launch.plan import prepare_argv
+from qad_core.launch.requirements import require_trainer
 
 ANY_EXPERIMENT = "tiny"
 """A dataset is prepared for a model; all else of a run comes from here and does not matter."""
@@ -39,6 +40,7 @@ def prepare_data(name: str, overrides: Sequence[str], *, model: str | None, sour
     `name` is a dataset of configs/datasets, with `model` a model of configs/models, or an experiment,
     which names both. Raises ConfigError when the model is not said.
     """
+    require_trainer()
     resolved = load_experiment(*_experiment_of(name, overrides, model=model, source=source))
     with tempfile.TemporaryDirectory() as folder:
         config_file = Path(folder) / "config.yaml"

@@ -14,6 +14,7 @@ from qad_core.config.checks import check_experiment
 from qad_core.config.load import ResolvedConfig, dump_resolved, read_resolved
 from qad_core.errors import ExitCode, RunError
 from qad_core.launch.plan import LaunchPlan, make_plan
+from qad_core.launch.requirements import require_trainer
 from qad_core.launch.run_local import Ending, output_tail, run_local
 from qad_core.launch.watch import Watch, evaluation_words
 from qad_core.run.show import show_fraction, show_number
@@ -38,6 +39,7 @@ def train(experiment: str, overrides: Sequence[str], *, tag: str | None, fresh: 
 
 def run_in_foreground(plan: LaunchPlan, resolved: ResolvedConfig | None, *, fresh: bool = False) -> int:
     """Run a plan and show its progress and its end; the exit code."""
+    require_trainer()
     out = console()
     out.print(f"run folder: {plan.run_folder.path}", markup=False, soft_wrap=True)
     with Watch(plan.run_folder, out) as watch:
@@ -58,6 +60,7 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
     if not folder.config.is_file():
         raise RunError(f"The run {folder.name} has no config.yaml.", "Only runs that this program has made can be.")
     plan = make_plan(read_resolved(folder.config).config, folder.path.absolute(), os.environ, evaluate_only=True)
+    require_trainer()
     ending = run_local(plan, None, each_poll=lambda: None)
     if ending.exit_code != ExitCode.DONE:
         _show_failure(ending)
