@@ -40,8 +40,8 @@ def prepare_data(name: str, overrides: Sequence[str], *, model: str | None, sour
     `name` is a dataset of configs/datasets, with `model` a model of configs/models, or an experiment,
     which names both. Raises ConfigError when the model is not said.
     """
-    require_trainer()
     resolved = load_experiment(*_experiment_of(name, overrides, model=model, source=source))
+    require_trainer()
     with tempfile.TemporaryDirectory() as folder:
         config_file = Path(folder) / "config.yaml"
         config_file.write_text(dump_resolved(resolved), encoding="utf-8")

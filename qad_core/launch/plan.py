@@ -19,7 +19,6 @@ from qad_core.config.schema import ClusterConfig, RunConfig
 from qad_core.errors import ConfigError
 from qad_core.run.folder import RunFolder
 
-
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(128 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """glibc keeps freed blocks of up to 128 MiB: handed back, each activation costs its page faults anew, which
 made the demo's step on a CPU take 1.4 times as long."""
