@@ -80,7 +80,8 @@ _PATH_ERRORS = frozenset(
 def explain_os_error(error: OSError) -> QadError:
     """What the system refused, by the file's name: a path that cannot be used is the user's, all else the outside's."""
     reason = error.strerror or str(error)
-    if error.errno in _PATH_ERRORS and error.filename is not None:
-        return RunError(f"{error.filename} cannot be used: {reason}", "Mend or move what is there, or name another.")
-    what = reason if error.filename is None else f"{error.filename}: {reason}"
+    name: object = error.filename2 or error.filename  # of a renaming, the place that it goes to
+    if error.errno in _PATH_ERRORS and name is not None:
+        return RunError(f"{name} cannot be used: {reason}", "Mend or move what is there, or name another.")
+    what = reason if name is None else f"{name}: {reason}"
     return OutsideError(f"the system failed: {what}", "See that the disk has space and can be written, then try again.")

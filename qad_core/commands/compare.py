@@ -8,12 +8,15 @@ from pathlib import Path
 from qad_core.commands.output import console, make_table, print_json
 from qad_core.commands.runs import find_run, run_as_json
 from qad_core.config.load import config_values, read_resolved
+from qad_core.errors import RunError
 from qad_core.run.show import show_fraction, show_number
 from qad_core.run.store import RunSummary
 
 
 def compare_runs(names: Sequence[str], roots: Sequence[Path], *, as_json: bool) -> None:
     """Print the config keys in which the runs differ, and their first and last evaluations."""
+    if len(names) < 2:
+        raise RunError(f"Only one run is named: {names[0]}.", "Name two or more to compare.")
     runs = [find_run(name, roots) for name in names]
     differences = differing_values(runs)
     if as_json:

@@ -66,8 +66,13 @@ def make_plan(
 ) -> LaunchPlan:
     """Decide how a run starts here; `environ` gives NODE_RANK and MASTER_ADDR of a launch by hand on several machines.
 
-    Raises ConfigError when several machines are asked for and one of those is missing.
+    Raises ConfigError when several machines are asked for and one of those is missing, and for a SLURM cluster.
     """
+    if config.cluster.kind == "slurm":
+        raise ConfigError(
+            f"The cluster {config.cluster.name} is a SLURM cluster, and only starts on this machine are known.",
+            "Take cluster=local or another of kind local; inside an allocation, set cluster.kind=local.",
+        )
     folder = RunFolder(run_folder)
     blend_is_there = dataset_blend_path(config.dataset, config.model, config.paths).is_file()
     return LaunchPlan(

