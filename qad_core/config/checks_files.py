@@ -134,7 +134,7 @@ def _check_source(source: SourceConfig) -> Iterator[Problem]:
     if not source.paths:
         yield Problem(f"the source {source.kind} has no paths", key, "Name files or folders.")
     for path in source.paths:
-        if not Path(path).expanduser().exists():
+        if not Path(path).exists():
             hint = "Relative paths are from the working directory."
             yield Problem(f"there is no {source.kind} source at {path}", key, hint)
 
@@ -174,7 +174,7 @@ def _missing_token_files(folder: Path, prefix: str) -> list[Path]:
 
 
 def _check_writable(key: str, folder: Path) -> Iterator[Problem]:
-    existing = folder.expanduser().absolute()
+    existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir():

@@ -14,12 +14,15 @@ from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfi
 
 BYTES_VOCABULARY = 257
 """Tokens of the `bytes` tokenizer: 256 bytes and the end of a document."""
-_FOLDER_NAME = re.compile(r"[\w.+=@-]+")
+_FOLDER_NAME = re.compile(r"(?!\.)[\w.+=@-]+")
+_LONGEST_RUN_NAME = 200
+"""In bytes: file systems take 255, and an older run is moved aside under a longer name."""
 
 
 def check_recipe(config: RunConfig, architecture: ArchitectureConfig | None) -> Iterator[Problem]:
     """Problems of the recipe; those of the shape only where it is known."""
     yield from _check_samples(config.train)
+    yield from _check_calibration(config)
     yield from _check_schedule(config.train)
     yield from _check_held_out(config.dataset)
     yield from _check_names(config)
@@ -43,6 +46,17 @@ def _check_samples(train: TrainConfig) -> Iterator[Problem]:
         what = f"iterations_to_skip names {_shorten(beyond)}, beyond the last iteration, {last}"
         keys = "train.iterations_to_skip, train.train_samples, train.global_batch_size"
         yield Problem(what, keys, "They are single 1-based iterations, not a count.")
+
+
+def _check_calibration(config: RunConfig) -> Iterator[Problem]:
+    """Calibration takes the first training sequences, in whole micro-batches of all replicas."""
+    together = config.train.micro_batch_size * max(config.data_parallel_size, 1)
+    taken = -(-config.quantization.calibration_sequences // together) * together
+    there = config.train.train_samples
+    if config.quantization.format != "none" and config.train.global_batch_size <= there < taken:
+        what = f"calibration takes {taken} sequences, and there are {there} to train on"
+        keys = "quantization.calibration_sequences, train.train_samples, train.micro_batch_size"
+        yield Problem(what, keys, "Calibrate on fewer, or train on more.")
 
 
 def _check_schedule(train: TrainConfig) -> Iterator[Problem]:
@@ -79,8 +93,12 @@ def _check_names(config: RunConfig) -> Iterator[Problem]:
     }
     for key, name in names.items():
         if not _FOLDER_NAME.fullmatch(name):
-            hint = "Take letters, digits and . _ + = @ - only."
+            hint = "Take letters, digits and . _ + = @ - only, and no dot first."
             yield Problem(f"{key} {name!r} cannot be part of a folder's name", key, hint)
+    size = len(config.run_name.encode("utf-8", errors="replace"))
+    if size > _LONGEST_RUN_NAME:
+        what = f"the run's name, {config.run_name[:40]}..., has {size} bytes, more than {_LONGEST_RUN_NAME}"
+        yield Problem(what, ", ".join(names), "Take shorter names or a shorter tag.")
 
 
 def _check_teacher(model: ModelConfig) -> Iterator[Problem]:

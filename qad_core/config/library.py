@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qad_core.config.fields import nearest
+from qad_core.config.paths import expand_user
 from qad_core.errors import ConfigError
 
 PART_FOLDERS: Mapping[str, str] = {
@@ -37,7 +38,7 @@ class ConfigLibrary:
 
     def find_experiment(self, experiment: str) -> Path:
         """The file of an experiment, by path or name; raises ConfigError with the nearest name."""
-        path = Path(experiment).expanduser()
+        path = expand_user(experiment)
         if path.is_file():
             return path
         if path.suffix in _SUFFIXES and len(path.parts) > 1:
@@ -51,7 +52,7 @@ class ConfigLibrary:
         """
         if not name.endswith(_SUFFIXES):
             return self._find(PART_FOLDERS[section], name)
-        path = relative_to / Path(name).expanduser()
+        path = relative_to / expand_user(name)
         if not path.is_file():
             raise ConfigError(f"{section}: there is no file {path}", "Give a path that exists, or a part's name.")
         return path
@@ -79,7 +80,7 @@ def find_library(environ: Mapping[str, str]) -> ConfigLibrary:
     roots = [Path("configs"), SHIPPED]
     named = environ.get("QAD_CONFIGS", "")
     if named:
-        folder = Path(named).expanduser()
+        folder = expand_user(named)
         if not folder.is_dir():
             raise ConfigError(f"QAD_CONFIGS={named} is not a folder", "Name a folder with experiments/, models/ ...")
         roots.insert(0, folder)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from qad_core.config.absolute_paths import with_absolute_paths
 from qad_core.config.architecture import architecture_folder, with_architecture
 from qad_core.config.compose import DEFAULT, Layer, compose, read_file_layer
 from qad_core.config.fields import FIELDS
@@ -72,10 +73,12 @@ def try_load_experiment(
 
 def dump_resolved(resolved: ResolvedConfig) -> str:
     """YAML that `read_resolved` turns into the same config; a comment says where each value came from."""
+    found = dict(config_values(resolved.config))
 
     def comment_of(key: str) -> str:
         origin = resolved.origins.get(key, DEFAULT)
-        return "" if origin == DEFAULT else origin
+        # A default path that has been made absolute reads back as a default by its comment.
+        return "" if origin == DEFAULT and found.get(key) == FIELDS[key].default else origin
 
     values = cast("dict[str, object]", resolved.config.model_dump(mode="json"))
     return write_yaml(values, comment_of, "Resolved config of one run; a value without a comment is the default.")
@@ -115,6 +118,10 @@ def _finish(layer: Layer) -> LoadedConfig:
     origins = {
         key: layer.settings[key].origin if key in layer.settings else DEFAULT for key, _ in config_values(config)
     }
+    try:
+        config = with_absolute_paths(config)
+    except ConfigError as error:
+        problems.append(Problem(error.message, "paths, dataset.blend, dataset.source.paths", error.hint))
     try:
         folder = architecture_folder(config)
         config = with_architecture(config)

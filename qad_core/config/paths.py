@@ -48,9 +48,12 @@ def resolve_tokenizer(model: ModelConfig, models_root: Path) -> Path | Literal["
 
 
 def resolve_path(text: str, models_root: Path) -> Path:
-    """A path of the model section: `package://PACKAGE/FILE`, absolute, `~`, or relative to `models_root`."""
+    """A path of the model section: `package://PACKAGE/FILE`, absolute, `~`, or relative to `models_root`.
+
+    Raises ConfigError as `resolve_weights`, and as `expand_user`.
+    """
     if not text.startswith(PACKAGE_SCHEME):
-        return models_root.expanduser() / Path(text).expanduser()
+        return expand_user(models_root) / expand_user(text)
     package, _, file = text.removeprefix(PACKAGE_SCHEME).partition("/")
     if not package.isidentifier() or not file or ".." in Path(file).parts:
         raise ConfigError(f"{text!r} names no file of a package", f"Write {PACKAGE_SCHEME}PACKAGE/FILE.")
@@ -59,3 +62,13 @@ def resolve_path(text: str, models_root: Path) -> Path:
         name = package.replace("_", "-")
         raise ConfigError(f"{text}: the Python package {package} is not installed", f"Run: pip install {name}")
     return Path(spec.submodule_search_locations[0]) / file
+
+
+def expand_user(path: str | Path) -> Path:
+    """The path with `~` or `~name` replaced by the home folder; raises ConfigError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{str(path)!r} starts in a home folder that is not known", "Write the whole path."
+        ) from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as far as NumPy's generators go
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -72,7 +73,7 @@ class ModelConfig(Section):
     """Folder or GGUF file of the tokenizer, or `bytes` (one token a byte); null means beside the weights."""
     architecture: ArchitectureConfig | None = None
     """Shape; null reads it from the config.json beside the weights."""
-    random_seed: NonNegativeInt = 1234
+    random_seed: Seed = 1234
     """Seed of the weights when `weights` is `random`."""
 
 
@@ -100,7 +101,7 @@ class DatasetConfig(Section):
     """Share of the documents held out for evaluation while training."""
     test_fraction: Fraction = 0.025
     """Share of the documents held out for the end."""
-    split_seed: NonNegativeInt = 42
+    split_seed: Seed = 42
     """Seed of the split into train, valid and test."""
     append_eod: bool = True
     """Whether an end-of-document token ends each document."""
@@ -139,11 +140,11 @@ class ClusterConfig(Section):
     """What the ranks compute on; `auto` takes GPUs where torch sees them."""
     nodes: PositiveInt = 1
     """Machines."""
-    processes_per_node: PositiveInt = 1
+    processes_per_node: Annotated[int, Field(ge=1, le=1024)] = 1
     """Ranks a machine: one a GPU, or gloo ranks on a CPU."""
-    threads_per_process: NonNegativeInt = 0
+    threads_per_process: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads a rank; 0 shares the machine's cores evenly."""
-    master_port: NonNegativeInt = 0
+    master_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """TCP port of the rendezvous; 0 takes a free one."""
 
     @property
@@ -166,7 +167,7 @@ class QuantizationConfig(Section):
 class DistillationConfig(Section):
     """The KD loss."""
 
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Softmax temperature of teacher and student; the loss has no T^2 factor."""
     chunk_tokens: NonNegativeInt = 0
     """Tokens whose full-vocabulary logits exist at once; 0 chooses from the device."""
@@ -181,7 +182,7 @@ class TrainConfig(Section):
     """Sequences an optimizer step, over all ranks."""
     sequence_length: PositiveInt = 4096
     """Tokens a sequence."""
-    train_samples: PositiveInt = 299_800
+    train_samples: Annotated[int, Field(ge=1, le=10**12)] = 299_800
     """Sequences in all; iterations are train_samples // global_batch_size."""
     learning_rate: PositiveFloat = 1e-6
     """Peak learning rate."""
@@ -203,7 +204,7 @@ class TrainConfig(Section):
     """AdamW's decoupled weight decay."""
     clip_grad: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 does not clip."""
-    seed: NonNegativeInt = 1234
+    seed: Seed = 1234
     """Seed of data order and initialisation."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Weights and products; `auto` is bf16 where the device has it, else fp32. Optimizer states are fp32."""
@@ -215,7 +216,7 @@ class TrainConfig(Section):
     """Save and exit 3 after so many minutes; null never."""
     exit_iteration: PositiveInt | None = None
     """Save and exit 3 after this iteration; null never."""
-    distributed_timeout_minutes: PositiveFloat = 30.0
+    distributed_timeout_minutes: Annotated[float, Field(ge=0.01, le=525_600)] = 30.0
     """A collective that takes longer ends the run."""
 
     @property
@@ -243,7 +244,7 @@ class CheckpointConfig(Section):
 
 
 class PathsConfig(Section):
-    """Where things lie; relative paths are from the working directory."""
+    """Where things lie; relative paths are from the working directory, and made absolute when a config is loaded."""
 
     checkpoint_root: Path = Path("runs")
     """Folder of all run folders (QAD_CHECKPOINT_ROOT)."""

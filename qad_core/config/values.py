@@ -64,7 +64,9 @@ def parse_value(text: str, field: ConfigField) -> object:
     if field.takes_text and text[:1] not in ("'", '"'):
         return text
     if field.section is not None and text[:1] != "{":
-        return None if text in _NULLS else text  # the name or path of a part
+        if text in _NULLS:
+            raise ConfigError(f"{field.key}={text} names nothing", "Name a part or leave it out.")
+        return text  # the name or path of a part
     return parse_yaml(text)
 
 

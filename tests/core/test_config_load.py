@@ -196,6 +196,7 @@ def test_all_problems_of_a_load_are_named_at_once(configs: Path) -> None:
         ("model: small\ndataset: text\ntrain: fast\n", "not a section"),
         ("model: small\ndataset: text\ntrain: {learning_rate: .inf}\n", "finite"),
         ("model: {use: 3}\ndataset: text\n", "not a part's name"),
+        ("model: small\ndataset: " + "[" * 3000, "nested too deeply"),
     ],
 )
 def test_a_broken_experiment_file_is_one_clear_problem(configs: Path, text: str, named: str) -> None:
@@ -203,6 +204,12 @@ def test_a_broken_experiment_file_is_one_clear_problem(configs: Path, text: str,
     ((what, _, hint),) = problems_of(configs)
     assert named in what
     assert hint
+
+
+@pytest.mark.parametrize("override", ["model=", "train=null"])
+def test_a_section_set_to_nothing_is_no_silent_default(configs: Path, override: str) -> None:
+    ((what, _, _),) = problems_of(configs, override)
+    assert "names nothing" in what
 
 
 def test_an_ambiguous_last_name_lists_what_it_may_mean(configs: Path) -> None:
@@ -223,6 +230,24 @@ def test_a_resolved_config_reads_back_with_its_origins(configs: Path, tmp_path: 
     assert read_resolved(tmp_path / "config.yaml") == resolved
     assert "learning_rate: 2e-05 # environment LR" in text
     assert "seed: 1234\n" in text
+
+
+def test_paths_are_counted_from_the_folder_that_a_config_was_loaded_in(
+    configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    resolved = load(
+        configs, "dataset.source.kind=text", "dataset.source.paths=a,/b", "blend=c.json", "data_cache=~/cache"
+    )
+    config, text = resolved.config, dump_resolved(resolved)
+    assert config.paths.checkpoint_root == tmp_path / "runs"
+    assert config.paths.data_cache == Path("/home/me/cache")
+    assert config.dataset.source and config.dataset.source.paths == (str(tmp_path / "a"), "/b")
+    assert config.dataset.blend == str(tmp_path / "c.json")
+    monkeypatch.chdir("/")
+    (tmp_path / "config.yaml").write_text(text)
+    assert read_resolved(tmp_path / "config.yaml") == resolved, "origins as well: a default path stays one"
 
 
 def test_a_resolved_config_edited_by_hand_is_read_strictly(configs: Path, tmp_path: Path) -> None:
