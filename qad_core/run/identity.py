@@ -14,7 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast
 
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
 import qad_core
+from qad_core.config.fields import FIELDS
 from qad_core.config.load import config_values
 from qad_core.config.schema import RunConfig
 from qad_core.errors import RunError
@@ -66,15 +69,16 @@ def write_identity(folder: RunFolder, config: RunConfig) -> None:
 def differing_keys(folder: RunFolder, config: RunConfig) -> list[tuple[str, object, object]]:
     """(key, the folder's value, the config's value) of each difference; empty when the folder has no run.json.
 
-    A field that only one of them knows, such as one that a newer version added, has None on the other side.
-    Raises RunError when run.json is not one.
+    A field that only one of them has, such as one that a newer version added, has the schema's default on the
+    other side: a run from before did what the default does. Raises RunError when run.json is not one.
     """
     theirs = _read_fingerprint(folder.identity)
     if theirs is None:
         return []
     ours = fingerprint(config)
     keys = [*ours, *(key for key in theirs if key not in ours)]
-    return [(key, theirs.get(key), ours.get(key)) for key in keys if theirs.get(key) != ours.get(key)]
+    pairs = [(key, theirs.get(key, _default(key)), ours.get(key, _default(key))) for key in keys]
+    return [(key, their, our) for key, their, our in pairs if their != our]
 
 
 def git_state(code: Path) -> dict[str, str] | None:
@@ -84,6 +88,12 @@ def git_state(code: Path) -> dict[str, str] | None:
     if tracked is None or commit is None:
         return None
     return {"commit": commit.strip(), "dirty_patch": _git(code, "diff", "HEAD", "--", ":/") or ""}
+
+
+def _default(key: str) -> object:
+    """The schema's default as JSON; None for a field that has none or is not known."""
+    default = FIELDS[key].default if key in FIELDS else None
+    return None if default is PydanticUndefined else to_jsonable_python(default)
 
 
 def _counts(key: str) -> bool:

@@ -56,6 +56,17 @@ def test_the_identity_reads_back_equal_and_names_what_differs(tmp_path: Path) ->
     assert found["model.architecture.num_layers"] == (4, None)
 
 
+def test_a_field_that_an_older_run_lacks_counts_as_its_default(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_identity(folder, config_of())
+    identity = json.loads(folder.identity.read_text())
+    for key in ("distillation.temperature", "dataset.append_eod", "dataset.source.paths"):
+        del identity["fingerprint"][key]
+    folder.identity.write_text(json.dumps(identity))
+    assert differing_keys(folder, config_of()) == []
+    assert differing_keys(folder, config_of("temperature=2")) == [("distillation.temperature", 1.0, 2.0)]
+
+
 def test_the_identity_names_the_versions(tmp_path: Path) -> None:
     write_identity(RunFolder(tmp_path), config_of())
     identity = json.loads(RunFolder(tmp_path).identity.read_text())
