@@ -1,7 +1,7 @@
 """`python -m qad_core.data prepare CONFIG_YAML`: prepare the dataset of a resolved config.
 
 Prints what is written while it works and a table at the end. Errors are caught here, once: a `QadError`
-becomes its message and exit code; a full disk or a file that cannot be read ends with 4.
+becomes its message and exit code; so does what the system refuses, a full disk with 4.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qad_core.config.paths import resolve_tokenizer, resolve_weights
 from qad_core.config.schema import DatasetConfig, RunConfig
 from qad_core.data.blend import SPLITS, read_blend
 from qad_core.data.prepare import Counts, PreparedDataset, prepare_dataset
-from qad_core.errors import ExitCode, QadError
+from qad_core.errors import ExitCode, QadError, explain_os_error
 from qad_core.models.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -29,8 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: {error}\n  Free some space, or choose another paths.data_cache.", file=sys.stderr)
-        return ExitCode.OUTSIDE_FAILED
+        explained = explain_os_error(error)
+        print(f"error: {explained.message}\n  {explained.hint} The tokens go to paths.data_cache.", file=sys.stderr)
+        return explained.exit_code
     return ExitCode.DONE
 
 

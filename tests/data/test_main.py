@@ -43,10 +43,10 @@ def test_a_users_mistake_is_one_message_and_exit_2(
     assert capsys.readouterr().err.startswith("error: dataset made has no source to prepare from\n")
 
 
-def test_a_data_cache_that_cannot_be_made_is_exit_4_without_a_traceback(
+def test_a_data_cache_that_cannot_be_made_is_exit_2_without_a_traceback(
     tmp_path: Path, made_dataset: DatasetConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, _ = write_config(tmp_path, made_dataset)
     (tmp_path / "cache").write_text("a file where the folder should be")
-    assert main(["prepare", str(path)]) == 4
+    assert main(["prepare", str(path)]) == 2
     assert "paths.data_cache" in capsys.readouterr().err
