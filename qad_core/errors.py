@@ -62,6 +62,12 @@ class DivergedError(QadError):
     exit_code = ExitCode.BUG
 
 
+class BugError(QadError):
+    """Our own bug, caught at an edge that has to say so in a file."""
+
+    exit_code = ExitCode.BUG
+
+
 class OutsideError(QadError):
     """Disk, network, or another program failed."""
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as far as NumPy's generators go
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -84,7 +84,7 @@ class SourceConfig(Section):
     """`made` (text made on the spot), `python_stdlib` (this Python's own sources), `text` or `jsonl` files."""
     paths: tuple[str, ...] = ()
     """Files or folders of `text` and `jsonl`; folders are searched for *.txt, *.md, *.py or *.jsonl."""
-    max_characters: PositiveInt | None = None
+    max_characters: Annotated[int, Field(ge=1)] | None = None
     """Stop reading after so many characters; null reads all."""
 
 

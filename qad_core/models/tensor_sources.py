@@ -115,8 +115,8 @@ def _list_shards(folder: Path) -> list[Path]:
             "Give a transformers folder saved as safetensors, or a .gguf file.",
         )
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+        names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index} is not an index of safetensors shards: {error!r}", _REFETCH_HINT) from error
     missing = [name for name in names if not (folder / name).exists()]
     if missing:

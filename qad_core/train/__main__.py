@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qad_core.config.schema import RunConfig
+    from qad_core.errors import QadError
     from qad_core.run.folder import RunFolder
     from qad_core.train.report import Reporter
 
@@ -26,7 +27,7 @@ def main() -> int:
     """Train, or evaluate only; returns the exit code."""
     arguments = _parse_arguments()
     from qad_core.config.load import read_resolved
-    from qad_core.errors import ExitCode, QadError, explain_os_error
+    from qad_core.errors import BugError, QadError, explain_os_error
     from qad_core.run.folder import RunFolder
     from qad_core.train.no_cuda import install_cpu_stand_ins
 
@@ -43,18 +44,33 @@ def main() -> int:
         return explained.exit_code
     try:
         return _run(config, folder, reporter, evaluate_only=arguments.evaluate_only)
-    except QadError as error:
-        reporter.ended("failed", exit_code=error.exit_code, error=error.message, hint=error.hint)
-        return error.exit_code
-    except OSError as error:
-        explained = explain_os_error(error)
-        with contextlib.suppress(OSError):  # the disk that failed may be this one; the launcher then says so
+    except Exception as error:
+        explained = explain_error(error)
+        if explained is None:
+            log.exception("this is a bug in the trainer")
+            explained = BugError(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(OSError):  # the disk that failed may be this folder's; the launcher then says so
             reporter.ended("failed", exit_code=explained.exit_code, error=explained.message, hint=explained.hint)
         return explained.exit_code
-    except Exception as error:
-        log.exception("this is a bug in the trainer")
-        reporter.ended("failed", exit_code=ExitCode.BUG, error=f"{type(error).__name__}: {error}")
-        return ExitCode.BUG
+
+
+def explain_error(error: Exception) -> QadError | None:
+    """The error as one that the user can act on; None for a bug of ours."""
+    import torch
+
+    from qad_core.errors import ConfigError, QadError, explain_os_error
+
+    if isinstance(error, QadError):
+        return error
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        first = str(error).splitlines()[:1] or ["MemoryError"]
+        return ConfigError(
+            f"memory ran out: {first[0]}",
+            "Take a smaller train.micro_batch_size or train.sequence_length, train.recompute=full, or a larger TP.",
+        )
+    return None
 
 
 def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_only: bool) -> int:

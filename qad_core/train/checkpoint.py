@@ -232,4 +232,6 @@ def _first_line(error: BaseException) -> str:
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
+    if isinstance(root, CheckpointException):  # its own text names the ranks, and not what befell them
+        root = next((failure for failure, _ in root.failures.values()), root)
     return f"{type(root).__name__}: {root}".splitlines()[0][:300]
