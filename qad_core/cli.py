@@ -190,8 +190,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _show(error, as_json)
     except typer.TyperException as error:
         return _show(QadError(error.format_message(), "`qad_core COMMAND --help` lists what can be given."), as_json)
-    except typer.Abort:
-        return ExitCode.STOPPED_EARLY  # Ctrl-C, the usual way out of `logs --follow`
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does.
         sys.stderr.close()

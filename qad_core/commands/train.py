@@ -12,6 +12,7 @@ from qad_core.commands.output import console, error_console, print_json, print_p
 from qad_core.commands.runs import find_run
 from qad_core.config.checks import check_experiment
 from qad_core.config.load import ResolvedConfig, dump_resolved, read_resolved
+from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode, RunError
 from qad_core.launch.plan import LaunchPlan, make_plan
 from qad_core.launch.requirements import require_trainer
@@ -63,7 +64,10 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
     require_trainer()
     ending = run_local(plan, None, each_poll=lambda: None)
     if ending.exit_code != ExitCode.DONE:
-        _show_failure(ending)
+        if as_json:
+            print_json(None, [Problem(ending.error, str(ending.output), ending.hint)])
+        else:
+            _show_failure(ending)
         return ending.exit_code
     newest = summarize_run(folder.path).evaluations[-1]
     if as_json:

