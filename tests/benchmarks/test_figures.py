@@ -88,5 +88,5 @@ def test_the_parts_of_a_real_step_are_all_found_and_make_up_the_whole(tmp_path: 
     seconds, calls = data["phase_seconds"], data["phase_calls"]
     assert min(seconds.values()) > 0
     assert sum(seconds.values()) == pytest.approx(data["step_seconds_with_timers"])
-    layers, linears_a_layer = 4, 4
-    assert calls["fake quant of activations"] == layers * linears_a_layer
+    micro_batches, layers, linears_a_layer = calls["teacher forward"], 4, 4
+    assert calls["fake quant of activations"] == micro_batches * layers * linears_a_layer
