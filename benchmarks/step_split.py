@@ -23,12 +23,12 @@ from typing import Any
 import torch
 from megatron.core.pipeline_parallel import schedules
 from modelopt.torch.quantization.nn import TensorQuantizer
-from rich.console import Console
 
 from benchmarks.figure import Figure, print_figure
 from benchmarks.phase_timer import PhaseTimer, PhaseTimes
+from qad_core.commands.output import console, error_console
 from qad_core.config.load import ResolvedConfig, dump_resolved, load_experiment
-from qad_core.errors import ConfigError, OutsideError
+from qad_core.errors import ConfigError, OutsideError, QadError
 from qad_core.launch.plan import make_plan
 from qad_core.run.folder import RunFolder
 from qad_core.train import loop
@@ -63,8 +63,8 @@ class Split:
     model: str
 
 
-def main() -> None:
-    """Measure, and print the table and, with --json, write it."""
+def main() -> int:
+    """Measure, and print the table and, with --json, write it; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--experiment", default="demo")
@@ -73,12 +73,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the figure to")
     arguments = parser.parse_args()
     cache = arguments.root.absolute() / "data_cache"
-    resolved = load_experiment(arguments.experiment, [*arguments.overrides, f"paths.data_cache={cache}"])
-    with contextlib.redirect_stdout(sys.stderr):  # the trainer's log goes on being readable, the table stays alone
-        figure = describe_split(measure_split(resolved, arguments.steps))
-    print_figure(figure, Console(highlight=False))
+    try:
+        resolved = load_experiment(arguments.experiment, [*arguments.overrides, f"paths.data_cache={cache}"])
+        with contextlib.redirect_stdout(sys.stderr):  # the trainer's log stays in sight, apart from the table
+            figure = describe_split(measure_split(resolved, arguments.steps))
+    except QadError as error:
+        error_console().print(f"error: {error}", markup=False)
+        return error.exit_code
+    print_figure(figure, console())
     if arguments.json:
         arguments.json.write_text(figure.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def measure_split(resolved: ResolvedConfig, steps: int) -> Split:
@@ -233,4 +238,4 @@ def show_share(share: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
