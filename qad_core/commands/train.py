@@ -19,6 +19,7 @@ from qad_core.launch.requirements import require_trainer
 from qad_core.launch.run_local import Ending, output_tail, run_local
 from qad_core.launch.watch import Watch, evaluation_words
 from qad_core.run.show import show_fraction, show_number
+from qad_core.run.status import read_status, write_status
 from qad_core.run.store import RunSummary, summarize_run
 
 
@@ -62,6 +63,7 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
         raise RunError(f"The run {folder.name} has no config.yaml.", "Only runs that this program has made can be.")
     plan = make_plan(read_resolved(folder.config).config, folder.path.absolute(), os.environ, evaluate_only=True)
     require_trainer()
+    status = read_status(folder.status)
     ending = run_local(plan, None, each_poll=lambda: None)
     if ending.exit_code != ExitCode.DONE:
         if as_json:
@@ -69,6 +71,8 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
         else:
             _show_failure(ending)
         return ending.exit_code
+    if status is not None:
+        write_status(folder.status, status)  # how the training stands has not changed
     newest = summarize_run(folder.path).evaluations[-1]
     if as_json:
         print_json(newest)

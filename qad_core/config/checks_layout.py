@@ -8,7 +8,6 @@ values with one scale, along the dimension that a matrix product sums over.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, RunConfig
@@ -79,16 +78,10 @@ def _check_sequence(config: RunConfig) -> Iterator[Problem]:
 
 
 def _check_context_parallel(config: RunConfig) -> Iterator[Problem]:
-    context, length = config.parallelism.context_parallel_size, config.train.sequence_length
-    if context == 1:
-        return
-    if length % (2 * context):
-        what = f"sequence_length {length} is no multiple of 2 x CP {context}"
-        hint = f"Take a multiple of {2 * context}: each rank holds two pieces of a sequence."
-        yield Problem(what, f"train.sequence_length, {_CP}", hint)
-    if config.cluster.kind == "local" and find_spec("transformer_engine") is None:
-        what = f"context_parallel_size {context} needs TransformerEngine, which is not installed"
-        yield Problem(what, _CP, "Set it to 1, or install transformer-engine on a machine with GPUs.")
+    context = config.parallelism.context_parallel_size
+    if context > 1:
+        what = f"context_parallel_size {context}: splitting a sequence over ranks is not supported"
+        yield Problem(what, _CP, "Set it to 1; tensor and sequence parallelism shorten what a rank holds.")
 
 
 def _check_shards(config: RunConfig, architecture: ArchitectureConfig, whose: str) -> Iterator[Problem]:

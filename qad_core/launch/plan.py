@@ -46,7 +46,7 @@ class LaunchPlan:
     argv: tuple[str, ...]
     """Command of each rank."""
     prepare: tuple[str, ...] | None
-    """Command that makes the tokens, null when they are there."""
+    """Command that makes the tokens or finds them as they should be, null when a run goes on with its own."""
     processes: int
     """Ranks on this machine."""
     rendezvous: Rendezvous
@@ -74,18 +74,25 @@ def make_plan(
             "Take cluster=local or another of kind local; inside an allocation, set cluster.kind=local.",
         )
     folder = RunFolder(run_folder)
-    blend_is_there = dataset_blend_path(config.dataset, config.model, config.paths).is_file()
     return LaunchPlan(
         run_folder=folder,
         argv=(
             sys.executable, "-m", "qad_core.train", str(run_folder), *(("--evaluate-only",) if evaluate_only else ()),
         ),
-        prepare=None if blend_is_there else prepare_argv(folder.config),
+        prepare=prepare_argv(folder.config) if _needs_prepare(config, folder) else None,
         processes=config.cluster.processes_per_node,
         rendezvous=choose_rendezvous(config.cluster, environ),
         environment=rank_settings(config.cluster, environ, cores=len(os.sched_getaffinity(0))),
         meeting_seconds=60 * config.train.distributed_timeout_minutes,
     )  # fmt: skip
+
+
+def _needs_prepare(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether tokens are to be made or held against their text, which may have changed; not in a run's middle."""
+    if config.dataset.blend is not None:
+        return False
+    blend_is_there = dataset_blend_path(config.dataset, config.model, config.paths).is_file()
+    return not (blend_is_there and folder.tracker(config.model.name).is_file())
 
 
 def prepare_argv(config_file: Path) -> tuple[str, ...]:

@@ -24,9 +24,12 @@ def eta_seconds(step: int, train_iterations: int, step_milliseconds: Sequence[fl
 def recovered_fraction(evaluations: Sequence[MetricsLine]) -> float | None:
     """Share of the KL gap between plain quantization (step 0) and the teacher won back: 1 - KL_last / KL_0.
 
-    None when there is no evaluation at step 0 or none after it, or when a KL is not finite or the gap is 0.
+    None when there is no evaluation at step 0 or none after it, when the two were not of the same number of
+    tokens, or when a KL is not finite or the gap is 0.
     """
     if len(evaluations) < 2 or evaluations[0].get("step") != 0:
+        return None
+    if evaluations[0].get("eval/tokens") != evaluations[-1].get("eval/tokens"):
         return None
     first, last = evaluations[0].get("eval/kl"), evaluations[-1].get("eval/kl")
     if first is None or last is None or not math.isfinite(first) or not math.isfinite(last) or first <= 0:

@@ -89,7 +89,7 @@ def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_o
     stop = StopWatch(config.train, context, started=STARTED)
     stop.listen()
     session = build_session(config, context, folder, reporter)
-    code = evaluate_newest(session, folder) if evaluate_only else train(session, folder, stop)
+    code = evaluate_newest(session) if evaluate_only else train(session, folder, stop)
     shut_down_parallel()
     return code
 

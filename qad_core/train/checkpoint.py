@@ -8,6 +8,7 @@ Layout: `iter_0000200/` holds megatron-core's distributed checkpoint, modelopt's
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import shutil
@@ -31,6 +32,7 @@ from qad_core.train.distill import unwrap
 from qad_core.train.optim import load_optimizer
 
 Answer = TypeVar("Answer")
+log = logging.getLogger("qad")
 TRACKER = "latest_checkpointed_iteration.txt"
 _MANIFEST = "checkpoint.json"
 # The optimizer's shards are stored as whole tensors, so that TP, PP and DP may change on resume.
@@ -86,6 +88,8 @@ class Checkpointer:
             dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
             save_sharded_modelopt_state([unwrap(model)], target)
             _on_first_rank(lambda: self._finish(target, progress.step))
+        except (torch.OutOfMemoryError, torch.distributed.DistError):
+            raise  # no fault of the disk
         except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(target, ignore_errors=True)
@@ -93,6 +97,8 @@ class Checkpointer:
                 f"checkpoint {target} could not be written: {_first_line(error)}",
                 "free disk space or mend the folder and start again; the older checkpoints are untouched",
             ) from error
+        if torch.distributed.get_rank() == 0:
+            self._remove_old(target)
         return target
 
     def restore_quantizers(self, student: Any, checkpoint: Path) -> None:
@@ -103,6 +109,7 @@ class Checkpointer:
 
     def load(self, model: Any, optimizer: Any, scheduler: Any, checkpoint: Path) -> Progress:
         """Load weights, optimizer and schedule; the layout over ranks may differ from the saved one."""
+        self._refuse_another_model(checkpoint)
         template = _state(model, optimizer, scheduler, Progress(), loading=True)
         with _explained_damage(checkpoint):
             loaded: Any = dist_checkpointing.load(template, str(checkpoint))
@@ -116,14 +123,20 @@ class Checkpointer:
         manifest = _Manifest(step=step, architecture=self.architecture, files=sizes)
         _write_durably(target / _MANIFEST, manifest.model_dump_json(indent=1))
         _write_durably(self.folder / TRACKER, str(step))
-        self._remove_old()
 
-    def _remove_old(self) -> None:
-        whole = [path for path in _iteration_folders(self.folder) if is_whole(path)]
-        for path in whole[: -self.keep_last]:
-            # The manifest goes first: a removal that is cut off leaves nothing that looks whole.
-            (path / _MANIFEST).unlink()
-            shutil.rmtree(path)
+    def _remove_old(self, newest: Path) -> None:
+        """Remove whole checkpoints beyond `keep_last`, and what cut-off saves before `newest` have left."""
+        older = [path for path in _iteration_folders(self.folder) if path < newest]
+        whole = [path for path in older if is_whole(path)]
+        kept = whole[len(whole) - (self.keep_last - 1) :]
+        try:
+            for path in older:
+                if path not in kept:
+                    # The manifest goes first: a removal that is cut off leaves nothing that looks whole.
+                    (path / _MANIFEST).unlink(missing_ok=True)
+                    shutil.rmtree(path)
+        except OSError as error:
+            log.warning("an old checkpoint could not be removed: %s", error)
 
     def _refuse_another_model(self, checkpoint: Path) -> None:
         saved = _read_manifest(checkpoint).architecture
@@ -140,6 +153,11 @@ def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint in `folder` that was written to its end."""
     whole = [path for path in _iteration_folders(folder) if is_whole(path)]
     return whole[-1] if whole else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Optimizer steps done at a whole checkpoint."""
+    return _read_manifest(checkpoint).step
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -160,6 +178,8 @@ def _explained_damage(checkpoint: Path) -> Generator[None]:
     """Name the checkpoint that cannot be loaded: torch and modelopt raise anything on a file with wrong bytes in it."""
     try:
         yield
+    except (torch.OutOfMemoryError, torch.distributed.DistError):
+        raise  # no fault of the file
     except Exception as error:
         raise ModelError(
             f"checkpoint {checkpoint} cannot be loaded: {_first_line(error)}",

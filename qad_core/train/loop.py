@@ -24,35 +24,32 @@ _BAD_STEPS_IN_A_ROW = 3
 def train(session: Session, folder: RunFolder, stop: StopWatch) -> ExitCode:
     """Run until the last iteration or a reason to stop; returns DONE or STOPPED_EARLY, with everything saved."""
     session.reporter.open_metrics(session.progress.step)
-    if _is_evaluation_due(session) and not _is_evaluated(folder, session.progress.step):
-        run_evaluation(session)
     bad_steps = BadSteps(session.progress)
-    saved_step = session.progress.step if session.progress.step else None
-    while session.progress.step < session.config.train.train_iterations:
-        line = run_step(session)
-        session.reporter.step(line)
-        bad_steps.count(line, session)
+    evaluate_now = _is_evaluation_due(session) and not _is_evaluated(folder, session.progress.step)
+    while True:
         reason = _reason_to_stop(session, stop)
-        if _is_evaluation_due(session):
+        if evaluate_now and not reason:  # a stop cannot wait; the next start makes up for it
             run_evaluation(session)
-        if reason or _is_save_due(session):
-            saved_step = save(session)
+        is_done = session.progress.step >= session.config.train.train_iterations
+        if reason or is_done or (_is_save_due(session) and not bad_steps.in_a_row):
+            save(session)
         if reason:
             session.reporter.ended("stopped", exit_code=ExitCode.STOPPED_EARLY, reason=reason)
             return ExitCode.STOPPED_EARLY
-    if saved_step != session.progress.step:
-        save(session)
-    session.reporter.ended("done", exit_code=ExitCode.DONE)
-    return ExitCode.DONE
+        if is_done:
+            session.reporter.ended("done", exit_code=ExitCode.DONE)
+            return ExitCode.DONE
+        line = run_step(session)
+        session.reporter.step(line)
+        bad_steps.count(line, session)
+        evaluate_now = _is_evaluation_due(session)
 
 
-def evaluate_newest(session: Session, folder: RunFolder) -> ExitCode:
-    """Evaluate the newest checkpoint, or the untrained student, and record it unless it is recorded already."""
-    session.reporter.open_metrics(session.progress.step)
-    if not _is_evaluated(folder, session.progress.step):
-        run_evaluation(session)
-    is_done = session.progress.step >= session.config.train.train_iterations
-    session.reporter.ended("done" if is_done else "stopped", exit_code=ExitCode.DONE, reason="evaluation only")
+def evaluate_newest(session: Session) -> ExitCode:
+    """Evaluate the newest checkpoint, or the untrained student, and record it beside what is there."""
+    session.reporter.phase("evaluating")
+    session.reporter.append_evaluation(_evaluation_line(session))
+    session.reporter.ended("stopped", exit_code=ExitCode.DONE, reason="evaluation only")
     return ExitCode.DONE
 
 
@@ -78,8 +75,8 @@ def run_step(session: Session) -> MetricsLine:
         "learning_rate": learning_rate,
         "grad_norm": grad_norm,
         "skipped": skipped,
-        "step_ms": 1000 * seconds,
-        "tokens_per_s": tokens / seconds,
+        "step_ms": None if loss is None else 1000 * seconds,
+        "tokens_per_s": None if loss is None else tokens / seconds,
         "memory_gib": memory_gib(session.context.device),
     }
     return line if ce is None else {**line, "loss/ce": ce}
@@ -88,15 +85,7 @@ def run_step(session: Session) -> MetricsLine:
 def run_evaluation(session: Session) -> None:
     """Evaluate on the held-out blocks and report."""
     session.reporter.phase("evaluating")
-    line = evaluate(
-        session.model,
-        session.datasets.valid,
-        session.config.evaluation.sequences,
-        train=session.config.train,
-        layout=session.layout,
-        context=session.context,
-    )
-    session.reporter.evaluation({"step": session.progress.step, "time": time.time(), **line})
+    session.reporter.evaluation(_evaluation_line(session))
 
 
 def save(session: Session) -> int:
@@ -114,19 +103,19 @@ class BadSteps:
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._in_a_row = 0
+        self.in_a_row = 0
         self._before = Progress(progress.step, progress.consumed_samples)
 
     def count(self, line: MetricsLine, session: Session) -> None:
         """Take one step's line; raises `DivergedError` at the third bad one in a row."""
         step = int(line["step"] or 0)
         if line["grad_norm"] is None or not line["skipped"]:
-            self._in_a_row = 0
+            self.in_a_row = 0
             self._before = Progress(session.progress.step, session.progress.consumed_samples)
             return
-        self._in_a_row += 1
-        log.error("step %d: loss or gradient is not finite (%d in a row)", step, self._in_a_row)
-        if self._in_a_row < _BAD_STEPS_IN_A_ROW:
+        self.in_a_row += 1
+        log.error("step %d: loss or gradient is not finite (%d in a row)", step, self.in_a_row)
+        if self.in_a_row < _BAD_STEPS_IN_A_ROW:
             return
         session.progress = self._before
         save(session)
@@ -136,6 +125,18 @@ class BadSteps:
             f"look at the data of these steps, skip them with train.iterations_to_skip="
             f"[{first},{first + 1},{step}], or lower train.learning_rate",
         )
+
+
+def _evaluation_line(session: Session) -> MetricsLine:
+    line = evaluate(
+        session.model,
+        session.datasets.valid,
+        session.config.evaluation.sequences,
+        train=session.config.train,
+        layout=session.layout,
+        context=session.context,
+    )
+    return {"step": session.progress.step, "time": time.time(), **line}
 
 
 def _update_weights(session: Session) -> tuple[float, float, int]:
@@ -169,10 +170,10 @@ def _update_weights(session: Session) -> tuple[float, float, int]:
 
 def _reason_to_stop(session: Session, stop: StopWatch) -> str:
     reason = stop.agreed_reason()
-    step = session.progress.step
-    if step == session.config.train.train_iterations:
+    step, exit_iteration = session.progress.step, session.config.train.exit_iteration
+    if step >= session.config.train.train_iterations:
         return ""
-    return reason or (f"exit_iteration {step}" if step == session.config.train.exit_iteration else "")
+    return reason or (f"exit_iteration {exit_iteration}" if exit_iteration and step >= exit_iteration else "")
 
 
 def _is_evaluation_due(session: Session) -> bool:
@@ -182,7 +183,7 @@ def _is_evaluation_due(session: Session) -> bool:
 
 def _is_save_due(session: Session) -> bool:
     step, interval = session.progress.step, session.config.checkpoint.interval
-    return interval > 0 and step % interval == 0
+    return step > 0 and interval > 0 and step % interval == 0
 
 
 def _is_evaluated(folder: RunFolder, step: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -18,10 +19,11 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from qad_core.config.environment import ENVIRONMENT_KEYS
 from qad_core.config.schema import RunConfig
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine, MetricsWriter, Number
-from qad_core.run.status import Phase, Status, write_status
+from qad_core.run.status import Phase, Status, read_status, write_status
 
 _TENSORBOARD_TAGS = {
     "loss/kd": "logits distillation loss",
@@ -37,7 +39,12 @@ _TENSORBOARD_TAGS = {
     "eval/teacher_ce": "teacher lm loss validation",
     "eval/top1_agreement": "top-1 agreement validation",
 }
-_SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY", "ACCESS_KEY")
+# Only names that say something about a run are shown, so that a secret of any name stays out of the log.
+_SHOWN_NAMES = re.compile(
+    r"(CUDA|NCCL|GLOO|OMP|MKL|MALLOC|TORCH|PYTORCH|TRITON|NVTE|SLURM|QAD|LOCAL_|MASTER_)[A-Z0-9_]*"
+    r"|RANK|WORLD_SIZE|PATH|PYTHONPATH|LD_LIBRARY_PATH|HOSTNAME"
+)
+_SECRET_WORDS = re.compile(r"TOKEN(?!IZER)|SECRET|PASS|CREDENTIAL|KEY|AUTH")
 
 log = logging.getLogger("qad")
 
@@ -70,14 +77,23 @@ class Reporter:
         log.info("%s%s", phase, f": {detail}" if detail else "")
         self._update(phase=phase)
 
+    def stands_at(self, step: int) -> None:
+        """Say which checkpoint the run goes on from, before it is loaded."""
+        self._update(step=step, checkpoint_step=step)
+
     def open_metrics(self, step: int) -> None:
         """Go on after `step`: lines of later steps, which a stopped run wrote after its checkpoint, are dropped."""
         self._update(step=step)
         if self._speaks:
             self._metrics = MetricsWriter(self._folder.metrics, keep_through_step=step)
-            self._events = SummaryWriter(
-                str(self._folder.tensorboard(self._config.model.name)), purge_step=step + 1 if step else None
-            )
+            folder = self._folder.tensorboard(self._config.model.name)
+            self._events = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def append_evaluation(self, line: MetricsLine) -> None:
+        """Report an evaluation outside training: no line of the run is dropped."""
+        if self._speaks:
+            self._metrics = MetricsWriter(self._folder.metrics)
+        self.evaluation(line)
 
     def step(self, line: MetricsLine) -> None:
         """Report one optimizer step."""
@@ -113,22 +129,31 @@ class Reporter:
 
     def ended(self, phase: Phase, *, exit_code: int, reason: str = "", error: str = "", hint: str = "") -> None:
         """Report the end; `phase` is done, stopped or failed."""
+        if phase == "failed" and self._has_failed_already():
+            return
         words = "; ".join(part for part in (reason, error, hint) if part)
         (log.error if error else log.info)("%s%s", phase, f": {words}" if words else "")
         self._update(phase=phase, exit_code=exit_code, reason=reason, error=error, hint=hint)
-        if self._metrics and self._events:
+        if self._metrics:
             self._metrics.close()
+        if self._events:
             self._events.close()
 
     def _write(self, line: Mapping[str, Number]) -> None:
-        if self._metrics is None or self._events is None:
+        if self._metrics is not None:
+            self._metrics.write(line)
+        if self._events is None:
             return
-        self._metrics.write(line)
         for key, tag in _TENSORBOARD_TAGS.items():
             value = line.get(key)
             if value is not None:
                 self._events.add_scalar(tag, value, int(line["step"] or 0))
         self._events.flush()
+
+    def _has_failed_already(self) -> bool:
+        """Whether another rank of this start has said why: what follows, such as a lost connection, is no cause."""
+        said = read_status(self._folder.status)
+        return said is not None and said.phase == "failed" and said.updated > self._status.started
 
     def _update(self, **changes: Any) -> None:
         self._status = self._status.model_copy(update={**changes, "updated": time.time()})
@@ -160,12 +185,13 @@ def _start_log(path: Path, *, to_terminal: bool) -> None:
 
 
 def _write_environment(path: Path) -> None:
-    shown = {
-        name: "(hidden)" if any(word in name.upper() for word in _SECRET_WORDS) else value
-        for name, value in sorted(os.environ.items())
-    }
+    shown = {name: value if _is_shown(name) else "(not shown)" for name, value in sorted(os.environ.items())}
     lines = [f"python {sys.version.split()[0]}", f"torch {torch.__version__}", f"host {platform.node()}"]
     path.write_text("\n".join(lines + [f"{name}={value}" for name, value in shown.items()]) + "\n", encoding="utf-8")
+
+
+def _is_shown(name: str) -> bool:
+    return (_SHOWN_NAMES.fullmatch(name) is not None or name in ENVIRONMENT_KEYS) and not _SECRET_WORDS.search(name)
 
 
 def _show(value: Number) -> str:

@@ -27,7 +27,7 @@ from qad_core.models.tensor_sources import open_tensor_source
 from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
 from qad_core.run.folder import RunFolder
 from qad_core.train.batches import BatchLayout, iterate_batches
-from qad_core.train.checkpoint import Checkpointer, Progress
+from qad_core.train.checkpoint import Checkpointer, Progress, step_of
 from qad_core.train.distill import convert_to_distillation_model, plain_forward_step
 from qad_core.train.evaluate import run_schedule
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
@@ -73,6 +73,8 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
         config.checkpoint.keep_last,
     )
     checkpoint = checkpointer.newest()
+    if checkpoint is not None:
+        reporter.stands_at(step_of(checkpoint))
     reporter.phase("teacher", config.model.teacher_name or config.model.name)
     teacher = _build_teacher(config, context)
     reporter.phase("student", config.model.name)
@@ -167,6 +169,7 @@ def _calibrate(
             first_sample=0,
             num_micro_batches=num_micro_batches,
             device=context.device,
+            end_sample=config.quantization.calibration_sequences,  # so that amax does not depend on the layout
         )
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qad_core.config.data_paths import dataset_blend_path
 from qad_core.config.load import load_experiment
 from qad_core.config.schema import ClusterConfig
 from qad_core.errors import ConfigError, ExitCode, OutsideError, RunError
@@ -38,7 +39,19 @@ def run_ranks(folder: Path, mode: str, count: int) -> int:
     return run_local(plan, resolved, each_poll=lambda: None).exit_code
 
 
-def test_a_plan_prepares_tokens_only_where_they_are_missing(tmp_path: Path) -> None:
+def test_a_run_in_its_middle_keeps_its_tokens_and_every_other_start_looks_at_them(tmp_path: Path) -> None:
+    config = load_experiment("tiny", [f"paths.data_cache={tmp_path}"], {}).config
+    folder = RunFolder(tmp_path / "run")
+    blend = dataset_blend_path(config.dataset, config.model, config.paths)
+    tracker = folder.tracker(config.model.name)
+    for path in (blend, tracker):
+        assert make_plan(config, folder.path, {}).prepare is not None
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert make_plan(config, folder.path, {}).prepare is None
+
+
+def test_a_datablend_of_ones_own_is_never_prepared(tmp_path: Path) -> None:
     blend = tmp_path / "blend.json"
     missing = load_experiment("tiny", [f"paths.data_cache={tmp_path}"], {}).config
     there = load_experiment("tiny", [f"dataset.blend={blend}"], {}).config

@@ -9,7 +9,7 @@ import pytest
 from qad_core.errors import ExitCode
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import read_metrics
-from tests.train.tiny_run import losses_of, make_run, output_of, train
+from tests.train.tiny_run import gradient_norms_of, losses_of, make_run, output_of, train
 
 FIVE_STEPS = (
     "train.train_samples=40",
@@ -57,8 +57,7 @@ def test_dp_and_pp_give_the_single_ranks_losses(
     overrides: tuple[str, ...], tmp_path: Path, data_cache: Path, one_rank: RunFolder
 ) -> None:
     run = trained(tmp_path / "run", data_cache, overrides, world_size=2)
-    assert losses_of(run) == pytest.approx(losses_of(one_rank), rel=TOLERANCE)
-    assert evaluated_kl(run) == pytest.approx(evaluated_kl(one_rank), rel=TOLERANCE)
+    assert_same_training(run, one_rank)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +72,7 @@ def test_tp_and_its_products_give_the_single_ranks_losses(
     overrides: tuple[str, ...], world_size: int, tmp_path: Path, data_cache: Path, one_rank_weights_only: RunFolder
 ) -> None:
     run = trained(tmp_path / "run", data_cache, (*WEIGHTS_ONLY, *overrides), world_size)
-    assert losses_of(run) == pytest.approx(losses_of(one_rank_weights_only), rel=TOLERANCE)
-    assert evaluated_kl(run) == pytest.approx(evaluated_kl(one_rank_weights_only), rel=TOLERANCE)
+    assert_same_training(run, one_rank_weights_only)
 
 
 def test_tp_with_quantized_activations_differs_by_rounding_flips_only(
@@ -90,14 +88,14 @@ def test_tp_and_pp_may_change_at_a_resume(tmp_path: Path, data_cache: Path, one_
     assert train(run, 2) == ExitCode.STOPPED_EARLY, output_of(run)
     make_run(run.path, data_cache, (*overrides, *layout(pipeline=2)))
     assert train(run, 2) == ExitCode.DONE, output_of(run)
-    assert losses_of(run) == pytest.approx(losses_of(one_rank_weights_only), rel=TOLERANCE)
+    assert_same_training(run, one_rank_weights_only)
 
 
 def test_tied_embeddings_stay_tied_over_pipeline_stages(tmp_path: Path, data_cache: Path) -> None:
     tied = ("model.architecture.tie_word_embeddings=true",)
     whole = trained(tmp_path / "one", data_cache, tied)
     staged = trained(tmp_path / "two", data_cache, (*tied, *layout(pipeline=2)), 2)
-    assert losses_of(staged) == pytest.approx(losses_of(whole), rel=TOLERANCE)
+    assert_same_training(staged, whole)
 
 
 def trained(folder: Path, data_cache: Path, overrides: tuple[str, ...], world_size: int = 1) -> RunFolder:
@@ -106,6 +104,12 @@ def trained(folder: Path, data_cache: Path, overrides: tuple[str, ...], world_si
     assert train(run, world_size) == ExitCode.DONE, output_of(run)
     assert len(losses_of(run)) == 5
     return run
+
+
+def assert_same_training(ours: RunFolder, theirs: RunFolder) -> None:
+    """Losses, gradient norms and evaluations of the two runs agree within the tolerance."""
+    for read in (losses_of, gradient_norms_of, evaluated_kl):
+        assert read(ours) == pytest.approx(read(theirs), rel=TOLERANCE), read.__name__
 
 
 def evaluated_kl(run: RunFolder) -> list[float]:

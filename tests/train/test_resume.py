@@ -40,10 +40,11 @@ def test_a_run_killed_at_random_steps_gives_the_metrics_of_one_never_killed(
     tmp_path: Path, data_cache: Path, unbroken: RunFolder
 ) -> None:
     run = make_run(tmp_path / "run", data_cache, SAVE_EVERY_3)
-    for earliest in (0, 4):  # the second time there is a checkpoint to go on from
-        kill_at_step(run, random.randint(earliest, STEPS - 1))
+    kills = random.randint(0, STEPS - 1), random.randint(4, STEPS - 1)  # the second time from a checkpoint
+    for step in kills:
+        kill_at_step(run, step)
     assert train(run) == ExitCode.DONE, output_of(run)
-    assert comparable_metrics(run) == comparable_metrics(unbroken)
+    assert comparable_metrics(run) == comparable_metrics(unbroken), f"killed at steps {kills}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

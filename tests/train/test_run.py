@@ -66,10 +66,22 @@ def test_no_secret_reaches_the_environment_log(
     tmp_path: Path, data_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hf_verysecret@proxy")
+    monkeypatch.setenv("QAD_API_KEY", "hf_verysecret")
     run = make_run(tmp_path / "run", data_cache, ("train.exit_iteration=1",))
     assert train(run) == ExitCode.STOPPED_EARLY, output_of(run)
     assert "hf_verysecret" not in "".join(path.read_text() for path in run.logs.iterdir())
-    assert "HF_TOKEN=(hidden)" in next(run.logs.glob("*.env.log")).read_text()
+    environment = next(run.logs.glob("*.env.log")).read_text()
+    assert "HF_TOKEN=(not shown)" in environment and "WORLD_SIZE=1" in environment
+
+
+def test_a_run_that_stopped_at_its_exit_iteration_stays_there(tmp_path: Path, data_cache: Path) -> None:
+    run = make_run(tmp_path / "run", data_cache, ("train.exit_iteration=1",))
+    for _ in range(2):
+        assert train(run) == ExitCode.STOPPED_EARLY, output_of(run)
+    assert last_step(run) == 1
+    status = read_status(run.status)
+    assert status is not None and (status.step, status.checkpoint_step) == (1, 1)
 
 
 def test_an_unquantized_student_is_its_teacher_exactly(tmp_path: Path, data_cache: Path) -> None:
@@ -99,10 +111,8 @@ def test_skipped_iterations_take_their_data_and_change_no_weight(tmp_path: Path,
     first, second = evaluations(run)
     assert first["eval/kl"] == second["eval/kl"]
     steps = [line for line in read_metrics(run.metrics) if "loss/kd" in line]
-    assert [(line["loss/kd"], line["skipped"], line["consumed_samples"]) for line in steps] == [
-        (None, 1, 8),
-        (None, 1, 16),
-    ]
+    seen = [(line["loss/kd"], line["tokens_per_s"], line["skipped"], line["consumed_samples"]) for line in steps]
+    assert seen == [(None, None, 1, 8), (None, None, 1, 16)]
 
 
 def test_three_losses_that_are_not_finite_end_the_run_with_the_state_from_before_them(

@@ -102,6 +102,11 @@ def losses_of(run: RunFolder) -> list[float]:
     return [float(line["loss/kd"] or 0.0) for line in read_metrics(run.metrics) if "loss/kd" in line]
 
 
+def gradient_norms_of(run: RunFolder) -> list[float]:
+    """Gradient norm of each training step: Adam forgives a gradient that is off by a factor, this does not."""
+    return [float(line["grad_norm"] or 0.0) for line in read_metrics(run.metrics) if "grad_norm" in line]
+
+
 def output_of(run: RunFolder) -> str:
     """What the ranks printed, for a failing assertion."""
     return "\n".join(path.read_text(errors="replace") for path in sorted(run.logs.glob("output_rank*.txt")))[-4000:]
