@@ -77,11 +77,11 @@ def status(
     runs: Annotated[list[str] | None, typer.Argument(help="Run folders or names; all unless given.")] = None,
     root: Roots = None,
     as_json: AsJson = False,
-) -> None:
+) -> int:
     """Show what runs are doing."""
     from qad_core.commands import status as command
 
-    command.show_status(runs or [], root or [], as_json=as_json)
+    return command.show_status(runs or [], root or [], as_json=as_json)
 
 
 @app.command()

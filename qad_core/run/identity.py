@@ -108,9 +108,9 @@ def _at(values: dict[str, object], key: str) -> object:
 
 
 def _read_fingerprint(path: Path) -> dict[str, object] | None:
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         identity: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}", "Start over with --fresh, or name another tag.") from error

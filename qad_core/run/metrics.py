@@ -71,9 +71,10 @@ class MetricsReader:
 
     def read_new(self) -> tuple[list[MetricsLine], bool]:
         """Return (new lines, restarted); `restarted` says that the file was cut or replaced and is read anew."""
-        if not self.path.is_file():
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
             return [], False
-        stat = self.path.stat()
         restarted = self.offset > 0 and (stat.st_size < self.offset or stat.st_ino != self._inode)
         if restarted:
             self.offset = 0

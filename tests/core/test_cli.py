@@ -229,6 +229,17 @@ def test_an_evaluation_that_fails_answers_in_json_too(
     assert code == ExitCode.USER_ERROR and "/nowhere" in str(envelope["problems"])
 
 
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    finished_run()
+    spoiled = finished_run("b")
+    spoiled.metrics.unlink()
+    spoiled.metrics.mkdir()
+    code, envelope = answer(capsys, "status")
+    runs, problems = envelope["data"], envelope["problems"]
+    assert code == ExitCode.USER_ERROR and isinstance(runs, list) and isinstance(problems, list)
+    assert len(runs) == 1 and [problem["where"] for problem in problems] == [spoiled.name]
+
+
 def test_one_run_is_nothing_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
     code, envelope = answer(capsys, "compare", finished_run().name)
     assert code == ExitCode.USER_ERROR and "Only one run" in str(envelope["problems"])

@@ -106,8 +106,3 @@ def test_a_reader_that_follows_sees_the_resume(path: Path) -> None:
 
 def test_an_absent_file_has_no_lines(path: Path) -> None:
     assert read_metrics(path) == []
-
-
-def test_what_is_no_file_has_no_lines(path: Path) -> None:
-    path.mkdir()
-    assert read_metrics(path) == []
