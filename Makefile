@@ -1,12 +1,14 @@
 # Each target makes .venv and installs what it needs, once; nothing but Python >= 3.11, make and git is assumed.
 #
 #   make PYTHON=python3.12        another interpreter (3.11 is preferred, any from 3.11 on works)
+#   make WORKERS=1 test           one test file at a time (else as many as there are cores)
 #   make TORCH_INDEX=URL          an extra package index with CPU builds of torch, where the default one has none
 
 PYTHON ?= $(shell for candidate in python3.11 python3 python3.12 python3.13; do \
 	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$candidate; break; }; done)
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+WORKERS ?= auto
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -19,7 +21,7 @@ demo: .venv/.train
 # The ranks of a test share few cores: with more threads each they only wait for one another.
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

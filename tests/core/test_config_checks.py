@@ -47,14 +47,8 @@ TABLE = [
         "train.sequence_length",
     ),
     Wrong(
-        "parallelism.context_parallel_size=2 cluster=local-2-ranks train.sequence_length=66",
-        "no multiple of 2 x CP 2",
-        "train.sequence_length",
-        others=1,
-    ),
-    Wrong(
         "parallelism.context_parallel_size=2 cluster=local-2-ranks",
-        "needs TransformerEngine",
+        "not supported",
         f"{LAYOUT}.context_parallel_size",
     ),
     Wrong("parallelism.expert_model_parallel_size=2", "dense", f"{LAYOUT}.expert_model_parallel_size"),

@@ -89,7 +89,7 @@ def test_a_disk_that_fills_while_saving_leaves_the_last_good_checkpoint(
     # 200 kB a file: enough for logs and metrics, far too little for a checkpoint.
     assert train(run, file_size_limit=200_000) == ExitCode.OUTSIDE_FAILED, output_of(run)
     status = read_status(run.status)
-    assert status is not None and "could not be written: OSError: [Errno 27]" in status.error
+    assert status is not None and "could not be written" in status.error
     assert [path.name for path in run.checkpoints(MODEL).glob("iter_*")] == ["iter_0000006"]
 
 
