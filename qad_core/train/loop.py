@@ -121,7 +121,7 @@ class BadSteps:
         save(session)
         first = step - _BAD_STEPS_IN_A_ROW + 1
         raise DivergedError(
-            f"the loss or its gradient was not finite in steps {first} to {step}; the state of step {first - 1} is saved",
+            f"loss or gradient was not finite in steps {first} to {step}; the state of step {first - 1} is saved",
             f"look at the data of these steps, skip them with train.iterations_to_skip="
             f"[{first},{first + 1},{step}], or lower train.learning_rate",
         )
