@@ -9,7 +9,7 @@ import pytest
 from qad_core.errors import ExitCode
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import read_metrics
-from tests.train.tiny_run import gradient_norms_of, losses_of, make_run, output_of, train
+from tests.train.tiny_run import comparable_metrics, gradient_norms_of, losses_of, make_run, output_of, train
 
 FIVE_STEPS = (
     "train.train_samples=40",
@@ -73,6 +73,11 @@ def test_tp_and_its_products_give_the_single_ranks_losses(
 ) -> None:
     run = trained(tmp_path / "run", data_cache, (*WEIGHTS_ONLY, *overrides), world_size)
     assert_same_training(run, one_rank_weights_only)
+
+
+def test_recomputing_every_layer_changes_no_number(tmp_path: Path, data_cache: Path, one_rank: RunFolder) -> None:
+    run = trained(tmp_path / "run", data_cache, ("train.recompute=full",))
+    assert comparable_metrics(run) == comparable_metrics(one_rank)
 
 
 def test_tp_with_quantized_activations_differs_by_rounding_flips_only(
