@@ -83,7 +83,7 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
 
 def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
     """What a start would do: the config that it would write, and its commands, as text."""
-    steps = [] if plan.prepare is None else [f"# first, because its tokens are not there:\n{shlex.join(plan.prepare)}"]
+    steps = [] if plan.prepare is None else [f"# first, to make the tokens or find them as they should be:\n{shlex.join(plan.prepare)}"]
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.environment.items()))
     here, port = plan.processes, plan.rendezvous.port or "free"
     steps.append(f"# {here} rank{'s' if here > 1 else ''} here, of {plan.world_size}; port: {port}")
@@ -94,7 +94,9 @@ def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
 def _ending_words(run: RunSummary) -> str:
     if run.recovered is None:
         return run.words
-    won = f"KL {show_number(run.first_kl)} -> {show_number(run.last_kl)}, {show_fraction(run.recovered)} won back"
+    closer = run.recovered >= 0
+    verdict = f"{show_fraction(run.recovered)} won back" if closer else "further from the teacher than before"
+    won = f"KL {show_number(run.first_kl)} -> {show_number(run.last_kl)}, {verdict}"
     return f"{run.words}: {won}"
 
 

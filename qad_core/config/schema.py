@@ -135,7 +135,7 @@ class ClusterConfig(Section):
     name: str = "local"
     """Name of this cluster."""
     kind: Literal["local", "slurm"] = "local"
-    """`local` starts torchrun here; `slurm` submits a job."""
+    """`local` starts the ranks here; `slurm` is for a job, which this version cannot submit yet."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the ranks compute on; `auto` takes GPUs where torch sees them."""
     nodes: PositiveInt = 1

@@ -79,8 +79,11 @@ class RunSummary:
 
     @property
     def loss(self) -> float | None:
-        """Newest training loss."""
-        return self.last_training.get("loss/kd") if self.last_training else None
+        """Newest training loss: KL to the teacher, or cross-entropy of a QAT run."""
+        if self.last_training is None:
+            return None
+        distillation = self.last_training.get("loss/kd")
+        return self.last_training.get("loss/ce") if distillation is None else distillation
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -148,7 +148,7 @@ def _rest_teacher_while_training(model: Any) -> None:
     """Let `loss: qat` train without the teacher's forward pass, which only its evaluation needs.
 
     modelopt's forward always runs the teacher, and pipeline stages exchange both models' activations
-    in one tensor; a resting teacher answers zeros of the student's shape, which costs nothing.
+    in one tensor; a resting teacher answers zeros of its own shape, which costs nothing.
     """
     teacher_forward = model.teacher_model.forward
 

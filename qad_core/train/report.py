@@ -121,11 +121,12 @@ class Reporter:
             line["step"],
             *(_show(line[f"eval/{key}"]) for key in ("kl", "ce", "teacher_ce", "perplexity", "top1_agreement")),
         )
+        self._update(phase="training")
 
     def saved(self, step: int, path: Path) -> None:
         """Report one whole checkpoint."""
         log.info("saved %s", path)
-        self._update(checkpoint_step=step)
+        self._update(phase="training", checkpoint_step=step)
 
     def ended(self, phase: Phase, *, exit_code: int, reason: str = "", error: str = "", hint: str = "") -> None:
         """Report the end; `phase` is done, stopped or failed."""
