@@ -11,6 +11,7 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from qad_tui.app import QadApp
+from qad_tui.screens.run_detail import RunDetailScreen
 from qad_tui.widgets.curve_view import CurveView
 from qad_tui.widgets.log_view import LogView
 from qad_tui.widgets.run_table import RunTable
@@ -38,15 +39,31 @@ def pressing(*keys: str, until: Callable[[QadApp], bool]) -> Callable[[Pilot[Non
         await wait_until(pilot, lambda: any(table.row_count == 8 for table in app.screen.query(RunTable)))
         await pilot.press(*keys)
         await wait_until(pilot, lambda: until(app))
-        await pilot.pause(0.2)
+        await settle(pilot)
 
     return run_before
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until the screen has stayed the same for a while, however slow the machine is."""
+    seen = [""]
+
+    def is_steady() -> bool:
+        seen.append(pilot.app.export_screenshot())
+        return len(seen) > 5 and len(set(seen[-5:])) == 1
+
+    await wait_until(pilot, is_steady)
 
 
 def run_is_shown(app: QadApp) -> bool:
     """Whether curve and log of a run are on the screen."""
     curves, logs = app.screen.query(CurveView), app.screen.query(LogView)
     return all(curve.curve is not None for curve in curves) and all(log.line_count for log in logs)
+
+
+def run_is_opened(app: QadApp) -> bool:
+    """Whether a run has the screen to itself."""
+    return isinstance(app.screen, RunDetailScreen) and run_is_shown(app)
 
 
 def list_is_shown(app: QadApp) -> bool:
@@ -61,12 +78,16 @@ def test_the_list(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int],
 
 @of_each_size
 def test_a_running_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=pressing("enter", until=run_is_shown))
+    assert snap_compare(app, terminal_size=size, run_before=pressing("enter", until=run_is_opened))
 
 
 def test_a_failed_run_on_a_logarithmic_scale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
-    keys = ("j", "j", "j", "enter", "y")
-    assert snap_compare(app, terminal_size=(120, 40), run_before=pressing(*keys, until=run_is_shown))
+    async def run_before(pilot: Pilot[None]) -> None:
+        await pressing("j", "j", "j", "enter", until=run_is_opened)(pilot)
+        await pilot.press("y")
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=(120, 40), run_before=run_before)
 
 
 def test_a_quiet_run_is_stale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
@@ -83,10 +104,10 @@ def test_the_keys(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare)
 
 def test_a_vanished_run(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
     async def run_before(pilot: Pilot[None]) -> None:
-        await pressing("enter", until=run_is_shown)(pilot)
+        await pressing("enter", until=run_is_opened)(pilot)
         shutil.rmtree(fleet["running"].folder.path)
         await wait_until(pilot, lambda: bool(app.screen.detail and app.screen.detail.gone))  # type: ignore[attr-defined]
-        await pilot.pause(0.2)
+        await settle(pilot)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
 
@@ -94,6 +115,6 @@ def test_a_vanished_run(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Co
 def test_no_runs(app: QadApp, snap_compare: Compare) -> None:
     async def run_before(pilot: Pilot[None]) -> None:
         await wait_until(pilot, lambda: any(words.display for words in app.screen.query("#empty")))
-        await pilot.pause(0.2)
+        await settle(pilot)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
