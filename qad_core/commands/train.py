@@ -83,7 +83,11 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
 
 def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
     """What a start would do: the config that it would write, and its commands, as text."""
-    steps = [] if plan.prepare is None else [f"# first, to make the tokens or find them as they should be:\n{shlex.join(plan.prepare)}"]
+    steps = (
+        []
+        if plan.prepare is None
+        else [f"# first, to make the tokens or find them as they should be:\n{shlex.join(plan.prepare)}"]
+    )
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.environment.items()))
     here, port = plan.processes, plan.rendezvous.port or "free"
     steps.append(f"# {here} rank{'s' if here > 1 else ''} here, of {plan.world_size}; port: {port}")
