@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+TRACKER_NAME = "latest_checkpointed_iteration.txt"
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -62,7 +64,7 @@ class RunFolder:
 
     def tracker(self, model_name: str) -> Path:
         """Text file with the newest whole checkpoint's iteration; written last."""
-        return self.checkpoints(model_name) / "latest_checkpointed_iteration.txt"
+        return self.checkpoints(model_name) / TRACKER_NAME
 
     def tensorboard(self, model_name: str) -> Path:
         """Folder of TensorBoard event files."""

@@ -27,13 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from qad_core.errors import ModelError, OutsideError
-from qad_core.run.folder import iteration_folder
+from qad_core.run.folder import TRACKER_NAME, iteration_folder
 from qad_core.train.distill import unwrap
 from qad_core.train.optim import load_optimizer
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("qad")
-TRACKER = "latest_checkpointed_iteration.txt"
 _MANIFEST = "checkpoint.json"
 # The optimizer's shards are stored as whole tensors, so that TP, PP and DP may change on resume.
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
@@ -122,7 +121,7 @@ class Checkpointer:
         sizes = {str(path.relative_to(target)): path.stat().st_size for path in _files(target)}
         manifest = _Manifest(step=step, architecture=self.architecture, files=sizes)
         _write_durably(target / _MANIFEST, manifest.model_dump_json(indent=1))
-        _write_durably(self.folder / TRACKER, str(step))
+        _write_durably(self.folder / TRACKER_NAME, str(step))
 
     def _remove_old(self, newest: Path) -> None:
         """Remove whole checkpoints beyond `keep_last`, and what cut-off saves before `newest` have left."""

@@ -44,7 +44,6 @@ def wrap_data_parallel(model: Any, context: RankContext) -> DistributedDataParal
     model.config.finalize_model_grads_func = finalize_model_grads
     if on_gpu:
         model.config.no_sync_func = wrapped.no_sync
-        model.config.grad_sync_func = None
     return wrapped
 
 

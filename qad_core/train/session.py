@@ -5,7 +5,6 @@ Owns the order of construction, fresh or from a checkpoint; it trains nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +62,12 @@ class Session:
 def build_session(config: RunConfig, context: RankContext, folder: RunFolder, reporter: Reporter) -> Session:
     """Build a session; it stands where the newest whole checkpoint does, or at step 0."""
     config = with_architecture(config)
-    assert config.model.architecture is not None
     reporter.phase("data")
-    datasets = _open_datasets(config, context)
+    datasets = _open_datasets(config)
     layout = BatchLayout(config.train.micro_batch_size, context.data_parallel_rank, context.data_parallel_size)
     checkpointer = Checkpointer(
         folder.checkpoints(config.model.name),
-        json.loads(config.model.architecture.model_dump_json()),
+        _architecture(config).model_dump(mode="json"),
         config.checkpoint.keep_last,
     )
     checkpoint = checkpointer.newest()
@@ -100,11 +98,10 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     return session
 
 
-def _open_datasets(config: RunConfig, context: RankContext) -> Datasets:
+def _open_datasets(config: RunConfig) -> Datasets:
     weights = resolve_weights(config.model, config.paths.models_root)
     tokenizer = load_tokenizer(resolve_tokenizer(config.model, config.paths.models_root), weights)
-    assert config.model.architecture is not None
-    check_tokenizer_fits(tokenizer, config.model.architecture.vocab_size)
+    check_tokenizer_fits(tokenizer, _architecture(config).vocab_size)
     blend = read_blend(dataset_blend_path(config.dataset, config.model, config.paths))
     train, valid, _ = build_gpt_datasets(
         blend,
