@@ -1,7 +1,8 @@
 """Preflight: everything that would make a run fail, or be another run than meant, found before it starts.
 
 Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk depends on the
-config alone. Each group of checks has its module: `checks_layout`, `checks_recipe`, `checks_files`.
+config alone. Each group of checks has its module: `checks_layout`, `checks_recipe`,
+`checks_slurm`, `checks_files`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from qad_core.config.architecture import student_architecture, teacher_architect
 from qad_core.config.checks_files import check_files
 from qad_core.config.checks_layout import check_layout
 from qad_core.config.checks_recipe import check_recipe
+from qad_core.config.checks_slurm import check_slurm
 from qad_core.config.compose import DEFAULT
 from qad_core.config.load import LoadedConfig, ResolvedConfig, try_load_experiment
 from qad_core.config.problems import Problem
@@ -33,6 +35,7 @@ def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> l
     return [
         *check_layout(config, architecture, teacher),
         *check_recipe(config, architecture),
+        *check_slurm(config),
         *check_files(config),
         *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
     ]

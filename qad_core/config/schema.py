@@ -11,7 +11,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from qad_core.config.time_limit import check_time_limit, seconds_of_time_limit
 
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -19,6 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as far as NumPy's generators go
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+TimeLimit = Annotated[str, AfterValidator(check_time_limit)]
 
 
 class Section(BaseModel):
@@ -129,13 +132,68 @@ class ParallelismConfig(Section):
         return self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
 
 
+class SlurmConfig(Section):
+    """What sbatch is asked for; a field that is null or empty is not passed, so that the site's default holds."""
+
+    partition: str | None = None
+    """Partition (--partition)."""
+    account: str | None = None
+    """Account that pays (--account); also the first part of a job's name."""
+    qos: str | None = None
+    """Quality of service (--qos)."""
+    time_limit: TimeLimit = "4:00:00"
+    """Walltime of one link as SLURM writes it: `minutes`, `hours:minutes:seconds` or `days-hours:minutes:seconds`."""
+    stop_seconds_before_limit: Annotated[int, Field(ge=0, le=65535)] = 600
+    """The trainer is told to save so many seconds before the limit; SLURM sweeps limits every 30 s or so."""
+    gpus_per_node: Annotated[int, Field(ge=0, le=64)] | None = None
+    """GPUs asked for on each node; null is one a rank, and none where `device` is `cpu`."""
+    gpu_type: str | None = None
+    """Type of those GPUs, where the cluster has several: `h100`."""
+    cpus_per_task: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU cores a node's one task gets (--cpus-per-task)."""
+    memory: str | None = None
+    """Memory a node (--mem): `0` is all of it, `200G` so much."""
+    exclusive: bool = False
+    """Whether nodes are shared with nobody (--exclusive)."""
+    requeue: bool = True
+    """Whether SLURM starts a link again after a node failure or a preemption; it goes on from its checkpoint."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before the start on the first node, such as `module load cuda`; no secrets."""
+    extra_options: tuple[str, ...] = ()
+    """Further sbatch options, each as it stands after `#SBATCH`: `--reservation=week12`."""
+    secrets: tuple[str, ...] = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+    """Environment variables that reach the job by its environment alone; only their names are ever shown."""
+
+    @property
+    def time_limit_seconds(self) -> int:
+        """Walltime of one link."""
+        return seconds_of_time_limit(self.time_limit)
+
+
+class ContainerConfig(Section):
+    """What the job's command runs in."""
+
+    runtime: Literal["none", "pyxis", "apptainer"] = "none"
+    """`none` is the node itself, `pyxis` is srun --container-image, `apptainer` is apptainer exec."""
+    image: str | None = None
+    """Image: a .sqsh file or registry name for pyxis (CONTAINER_IMAGE), a .sif file for apptainer."""
+    mounts: tuple[str, ...] = ()
+    """HOST:CONTAINER folders (CONTAINER_MOUNTS); the run folder, data and weights must be inside one."""
+    workdir: str | None = None
+    """Working directory inside (CONTAINER_WORKDIR)."""
+    python: str | None = None
+    """Python with qad_core inside the job; null is `python3` in a container, else the one that submits."""
+    options: tuple[str, ...] = ()
+    """Further options of srun (pyxis) or of apptainer exec, such as `--no-container-mount-home`."""
+
+
 class ClusterConfig(Section):
     """The machines of a run."""
 
     name: str = "local"
     """Name of this cluster."""
     kind: Literal["local", "slurm"] = "local"
-    """`local` starts the ranks here; `slurm` is for a job, which this version cannot submit yet."""
+    """`local` starts the ranks here with `train`; `slurm` puts them into a queue with `submit`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the ranks compute on; `auto` takes GPUs where torch sees them."""
     nodes: PositiveInt = 1
@@ -145,12 +203,23 @@ class ClusterConfig(Section):
     threads_per_process: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads a rank; 0 shares the machine's cores evenly."""
     master_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """TCP port of the rendezvous; 0 takes a free one."""
+    """TCP port of the rendezvous; 0 takes a free one here, and in a SLURM job one derived from its id."""
+    slurm: SlurmConfig = SlurmConfig()
+    """What sbatch is asked for, where `kind` is `slurm`."""
+    container: ContainerConfig = ContainerConfig()
+    """What a SLURM job's command runs in."""
 
     @property
     def world_size(self) -> int:
         """Ranks in all."""
         return self.nodes * self.processes_per_node
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs that a SLURM job asks for on each node."""
+        if self.slurm.gpus_per_node is not None:
+            return self.slurm.gpus_per_node
+        return 0 if self.device == "cpu" else self.processes_per_node
 
 
 class QuantizationConfig(Section):

@@ -7,13 +7,19 @@ launcher was killed. The file's text, host and pid, is for the message only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
 from collections.abc import Generator
+from pathlib import Path
 
 from qad_core.errors import RunError
 from qad_core.run.folder import RunFolder
+
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+"""Answers of file systems without locks, as Lustre's without -o flock: there SLURM's dependencies alone keep
+the links of a chain apart."""
 
 
 @contextlib.contextmanager
@@ -23,16 +29,34 @@ def locked_folder(folder: RunFolder) -> Generator[int]:
     Raises RunError naming the holder when another start of this run lives, and when the folder
     cannot be written to.
     """
-    descriptor = _open_lock(folder)
+    with _locked(
+        folder,
+        folder.lock,
+        "is running already",
+        "Wait for its end, stop it (kill -TERM PID saves first), or keep the runs apart with --tag.",
+    ) as descriptor:
+        yield descriptor
+
+
+@contextlib.contextmanager
+def locked_submission(folder: RunFolder) -> Generator[None]:
+    """Keep two submissions of one run apart; raises RunError as `locked_folder`."""
+    with _locked(folder, folder.submit_lock, "is being submitted already", "Wait for that submission's end."):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder, path: Path, busy: str, hint: str) -> Generator[int]:
+    descriptor = _open_lock(folder, path)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise RunError(
-                f"The run {folder.name} is running already ({holder}).",
-                "Wait for its end, stop it (kill -TERM PID saves first), or keep the runs apart with --tag.",
-            ) from error
+            raise RunError(f"The run {folder.name} {busy} ({holder}).", hint) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
         yield descriptor
@@ -40,10 +64,10 @@ def locked_folder(folder: RunFolder) -> Generator[int]:
         os.close(descriptor)
 
 
-def _open_lock(folder: RunFolder) -> int:
+def _open_lock(folder: RunFolder, path: Path) -> int:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        return os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise RunError(
             f"The run folder {folder.path} cannot be written to: {error.strerror}.",

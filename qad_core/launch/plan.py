@@ -1,6 +1,7 @@
 """What a start on this machine will do, decided before anything is done.
 
-`make_plan` is pure but for one look at whether the tokens are there; `run_local.py` acts on the plan.
+`make_plan` is pure but for a look at whether the tokens are there and, with several machines, at the routes between
+them; `run_local.py` acts on the plan. In a SLURM job each node makes its own plan (`node.py`).
 The ranks are started directly with torchrun's environment (RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR,
 MASTER_PORT) rather than by torchrun's agent: the agent hides exit codes (3 becomes 1), swallows
 SIGUSR1, and costs an import of torch. `python -m qad_core.train` runs under torchrun all the same.
@@ -17,6 +18,7 @@ from pathlib import Path
 from qad_core.config.data_paths import dataset_blend_path
 from qad_core.config.schema import ClusterConfig, RunConfig
 from qad_core.errors import ConfigError
+from qad_core.launch.network import INTERFACE_VARIABLES, interface_towards
 from qad_core.run.folder import RunFolder
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(128 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
@@ -64,16 +66,18 @@ class LaunchPlan:
 def make_plan(
     config: RunConfig, run_folder: Path, environ: Mapping[str, str], *, evaluate_only: bool = False
 ) -> LaunchPlan:
-    """Decide how a run starts here; `environ` gives NODE_RANK and MASTER_ADDR of a launch by hand on several machines.
+    """Decide how a run starts on this machine.
 
-    Raises ConfigError when several machines are asked for and one of those is missing, and for a SLURM cluster.
+    `environ` says which of several machines it is: NODE_RANK (or SLURM_NODEID), MASTER_ADDR and MASTER_PORT.
+    Raises ConfigError when one of those is missing, and for a SLURM cluster outside of any job.
     """
-    if config.cluster.kind == "slurm":
+    if config.cluster.kind == "slurm" and not ({"SLURM_JOB_ID", "NODE_RANK"} & environ.keys()):
         raise ConfigError(
-            f"The cluster {config.cluster.name} is a SLURM cluster, and only starts on this machine are known.",
-            "Take cluster=local or another of kind local; inside an allocation, set cluster.kind=local.",
+            f"The cluster {config.cluster.name} is a SLURM cluster, and this is no job of it.",
+            "Put the run into its queue with `qad_core submit`, or train here with cluster=local.",
         )
     folder = RunFolder(run_folder)
+    rendezvous = choose_rendezvous(config.cluster, environ)
     return LaunchPlan(
         run_folder=folder,
         argv=(
@@ -81,8 +85,11 @@ def make_plan(
         ),
         prepare=prepare_argv(folder.config) if _needs_prepare(config, folder) else None,
         processes=config.cluster.processes_per_node,
-        rendezvous=choose_rendezvous(config.cluster, environ),
-        environment=rank_settings(config.cluster, environ, cores=len(os.sched_getaffinity(0))),
+        rendezvous=rendezvous,
+        environment={
+            **rank_settings(config.cluster, environ, cores=len(os.sched_getaffinity(0))),
+            **network_settings(rendezvous, environ),
+        },
         meeting_seconds=60 * config.train.distributed_timeout_minutes,
     )  # fmt: skip
 
@@ -102,24 +109,37 @@ def prepare_argv(config_file: Path) -> tuple[str, ...]:
 
 def choose_rendezvous(cluster: ClusterConfig, environ: Mapping[str, str]) -> Rendezvous:
     """The meeting point: on this machine for one machine, else as the environment names it."""
+    _check_allocation(cluster, environ)
     if cluster.nodes == 1:
         return Rendezvous(port=cluster.master_port)
-    missing = [name for name in ("NODE_RANK", "MASTER_ADDR") if name not in environ]
-    if cluster.master_port == 0:
-        missing.append("MASTER_PORT")
+    said = environ.get("MASTER_PORT", "")
+    port = cluster.master_port or (int(said) if said.isdigit() else 0)
+    node_rank = environ.get("NODE_RANK") or environ.get("SLURM_NODEID")
+    found = {"NODE_RANK": node_rank, "MASTER_ADDR": environ.get("MASTER_ADDR"), "MASTER_PORT": port}
+    missing = [name for name, value in found.items() if not value]
     if missing:
         raise ConfigError(
             f"cluster.nodes is {cluster.nodes}, but {', '.join(missing)} is not set.",
             "Start this command on every machine with NODE_RANK=0, 1, ..., the first machine's name in MASTER_ADDR "
             "and one free port in MASTER_PORT; or set cluster.nodes=1.",
         )
-    node_rank = environ["NODE_RANK"]
+    assert node_rank is not None
     if not node_rank.isdigit() or int(node_rank) >= cluster.nodes:
         raise ConfigError(
             f"NODE_RANK is {node_rank!r}, but cluster.nodes is {cluster.nodes}.",
             f"Give each machine a number of its own from 0 to {cluster.nodes - 1}.",
         )
-    return Rendezvous(cluster.nodes, int(node_rank), environ["MASTER_ADDR"], cluster.master_port)
+    return Rendezvous(cluster.nodes, int(node_rank), environ["MASTER_ADDR"], port)
+
+
+def _check_allocation(cluster: ClusterConfig, environ: Mapping[str, str]) -> None:
+    """In a job of a SLURM cluster, the nodes that SLURM gave are the nodes of the config."""
+    given = environ.get("SLURM_JOB_NUM_NODES", "")
+    if cluster.kind == "slurm" and given.isdigit() and int(given) != cluster.nodes:
+        raise ConfigError(
+            f"SLURM gave this job {given} node(s), but cluster.nodes is {cluster.nodes}.",
+            "Set cluster.nodes and submit again, rather than --nodes on sbatch's command line.",
+        )
 
 
 def rank_settings(cluster: ClusterConfig, environ: Mapping[str, str], *, cores: int) -> dict[str, str]:
@@ -132,6 +152,14 @@ def rank_settings(cluster: ClusterConfig, environ: Mapping[str, str], *, cores: 
     if cluster.device == "cpu":
         settings["CUDA_VISIBLE_DEVICES"] = ""
     return settings
+
+
+def network_settings(rendezvous: Rendezvous, environ: Mapping[str, str]) -> dict[str, str]:
+    """The interface towards the meeting point for gloo and NCCL, for several machines and unless somebody chose one."""
+    if rendezvous.nodes == 1:
+        return {}
+    interface = interface_towards(rendezvous.address)
+    return {} if interface is None else {name: interface for name in INTERFACE_VARIABLES if name not in environ}
 
 
 def rank_environment(plan: LaunchPlan, local_rank: int, *, port: int) -> dict[str, str]:

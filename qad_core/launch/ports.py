@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections.abc import Callable
 
 from qad_core.errors import OutsideError, RunError
 
@@ -29,13 +30,17 @@ def choose_port(wanted: int) -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for_port(address: str, port: int, *, seconds: float) -> None:
+def wait_for_port(
+    address: str, port: int, *, seconds: float, give_up: Callable[[], bool] = lambda: False
+) -> None:
     """Wait until machine 0 listens: then the run folder is written and the tokens are there.
 
-    Raises OutsideError when it does not within `seconds`.
+    Returns at once when `give_up` says so. Raises OutsideError when nothing listens within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if give_up():
+            return
         try:
             socket.create_connection((address, port), timeout=5).close()
         except OSError:

@@ -49,7 +49,10 @@ class ProcessGroup:
     """Index and return code of the process that failed first."""
     sent: set[int] = field(default_factory=set[int])
     """Signals passed on: a process that dies of one was stopped, it did not fail."""
-    _failed_at: float = field(default=0.0, repr=False)
+    killed_by_us: bool = False
+    """Whether the grace was over and the rest was killed: such a death is no failure's cause."""
+    _ends_at: float | None = field(default=None, repr=False)
+    """Monotonic time at which those that still live are killed."""
 
     def send(self, number: int) -> None:
         """Pass a signal on to every process that lives."""
@@ -60,9 +63,15 @@ class ProcessGroup:
         """Whether any process lives; kills the rest when one failed and the grace is over."""
         codes = [process.poll() for process in self.processes]
         self._note_failure(codes)
-        if self.first_failure is not None and time.monotonic() - self._failed_at > GRACE_SECONDS:
+        if self._ends_at is not None and time.monotonic() > self._ends_at:
+            self.killed_by_us = True
             self._signal_living(signal.SIGKILL)
         return any(code is None for code in codes)
+
+    def end_soon(self) -> None:
+        """Give those that live the grace to end by themselves, counted from the first call."""
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + GRACE_SECONDS
 
     def exit_code(self) -> int:
         """Exit code of the whole group once none runs: the first failure's, else 3 when any stopped early, else 0."""
@@ -86,7 +95,8 @@ class ProcessGroup:
         if self.first_failure is None:
             for index, code in enumerate(codes):
                 if code is not None and code not in ORDERLY:
-                    self.first_failure, self._failed_at = (index, code), time.monotonic()
+                    self.first_failure = (index, code)
+                    self.end_soon()
                     return
 
 
@@ -95,10 +105,16 @@ def start_processes(plans: Sequence[ProcessPlan], *, keep_open: Sequence[int] = 
     return ProcessGroup([_start(plan, keep_open) for plan in plans])
 
 
-def wait_for(group: ProcessGroup, received: list[int], each_poll: Callable[[], None]) -> int:
+def wait_for(
+    group: ProcessGroup,
+    received: list[int],
+    each_poll: Callable[[], None],
+    keep_in_step: Callable[[ProcessGroup], None] = lambda group: None,
+) -> int:
     """Wait until all processes have ended, passing on signals as they arrive in `received`; the exit code.
 
     A second SIGINT kills: whoever presses Ctrl-C twice does not want to wait for the save.
+    `keep_in_step` may look at the group at each round and tell it to end soon.
     """
     interrupts = 0
     while group.running():
@@ -106,19 +122,23 @@ def wait_for(group: ProcessGroup, received: list[int], each_poll: Callable[[], N
             number = received.pop(0)
             interrupts += number == signal.SIGINT
             group.send(signal.SIGKILL if interrupts > 1 else _meaning(number))
+        keep_in_step(group)
         each_poll()
         time.sleep(POLL_SECONDS)
+    group.sent.update(_meaning(number) for number in received)  # some may have hit the processes directly
+    keep_in_step(group)
     each_poll()
     return group.exit_code()
 
 
 @contextlib.contextmanager
-def caught_signals() -> Generator[list[int]]:
-    """Collect the forwarded signals in a list instead of acting on them."""
+def caught_signals(on_signal: Callable[[int], None] = lambda number: None) -> Generator[list[int]]:
+    """Collect the forwarded signals in a list instead of acting on them; `on_signal` hears of each at once."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        on_signal(number)
 
     before = {number: signal.signal(number, note) for number in FORWARDED}
     try:

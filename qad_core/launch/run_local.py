@@ -17,6 +17,7 @@ from pathlib import Path
 from qad_core.config.load import ResolvedConfig, dump_resolved
 from qad_core.errors import ExitCode, OutsideError, explain_os_error
 from qad_core.launch.lock import locked_folder
+from qad_core.launch.peers import NodeEnd, Peers
 from qad_core.launch.plan import LaunchPlan, rank_environment
 from qad_core.launch.ports import choose_port, wait_for_port
 from qad_core.launch.processes import (
@@ -24,12 +25,14 @@ from qad_core.launch.processes import (
     ProcessPlan,
     caught_signals,
     describe_failure,
+    exit_code_of,
     start_processes,
     wait_for,
 )
+from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import write_identity
-from qad_core.run.jobs import append_job, local_job
+from qad_core.run.jobs import Job, append_job, local_job
 from qad_core.run.status import ENDED, Phase, Status, read_status, write_status
 
 OUTPUT_TAIL_LINES = 20
@@ -48,27 +51,43 @@ class Ending:
 
 
 def run_local(
-    plan: LaunchPlan, resolved: ResolvedConfig | None, *, fresh: bool = False, each_poll: Callable[[], None]
+    plan: LaunchPlan,
+    resolved: ResolvedConfig | None,
+    *,
+    fresh: bool = False,
+    job: Job | None = None,
+    peers: Peers | None = None,
+    on_signal: Callable[[int], None] = lambda number: None,
+    each_poll: Callable[[], None],
 ) -> Ending:
     """Run the plan to its end and return how it ended; `each_poll` is called ten times a second.
 
     Without `resolved` the run keeps the config and identity that are in its folder. `fresh` moves an
-    old run of the folder aside first.
+    old run of the folder aside first. `job` is what the start is written down as, a local one unless
+    given; `peers` tells the launchers of the other machines of a failure here, and this one of theirs;
+    `on_signal` hears of each signal at once, before it is passed on.
     Raises RunError when the folder is another start's or cannot be written to, or the port is taken,
     and OutsideError when the other machines' meeting point does not open or the disk is full.
     """
     if plan.rendezvous.node_rank > 0:
-        return _join_other_machine(plan, each_poll)
+        return _join_other_machine(plan, peers, each_poll)
     if fresh:
         set_aside(plan.run_folder)
-    with locked_folder(plan.run_folder) as lock, disk_errors(plan.run_folder), caught_signals() as received:
+    with locked_folder(plan.run_folder) as lock, disk_errors(plan.run_folder), caught_signals(on_signal) as received:
         port = choose_port(plan.rendezvous.port)
         if resolved is not None:
-            _write_folder(plan.run_folder, resolved)
-        job = local_job(plan.argv, pid=os.getpid(), started=time.time())
+            write_folder(plan.run_folder, resolved)
+        job = job or local_job(plan.argv, pid=os.getpid(), started=time.time())
         append_job(plan.run_folder.jobs, job)
-        ending = _run_phases(plan, port, lock, received, each_poll)
-        append_job(plan.run_folder.jobs, job.model_copy(update={"ended": time.time(), "exit_code": ending.exit_code}))
+        ending = _run_phases(plan, port, lock, received, peers, each_poll)
+        end = Job(
+            id=job.id,
+            kind=job.kind,
+            ended=time.time(),
+            exit_code=ending.exit_code,
+            checkpoint_after=newest_checkpoint_step(plan.run_folder),
+        )
+        append_job(plan.run_folder.jobs, end)
     return ending
 
 
@@ -108,7 +127,14 @@ def printed_error(text: str) -> tuple[str, str] | None:
     return (message, " ".join(hint.split())) if found else None
 
 
-def _run_phases(plan: LaunchPlan, port: int, lock: int, received: list[int], each_poll: Callable[[], None]) -> Ending:
+def _run_phases(
+    plan: LaunchPlan,
+    port: int,
+    lock: int,
+    received: list[int],
+    peers: Peers | None,
+    each_poll: Callable[[], None],
+) -> Ending:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     _say(plan.run_folder, "starting")
     if plan.prepare is not None:
@@ -119,8 +145,11 @@ def _run_phases(plan: LaunchPlan, port: int, lock: int, received: list[int], eac
         if code != ExitCode.DONE:
             return _prepare_ended(plan.run_folder, group, code, output)
     group = start_processes(_rank_processes(plan, port, stamp), keep_open=[lock])
-    code = wait_for(group, received, each_poll)
-    return _ranks_ended(plan.run_folder, group, code, stamp)
+    code = wait_for(group, received, each_poll, _in_step_with(peers, plan, stamp))
+    cause = peers.settle() if peers else None
+    if cause is not None and cause.node_rank > 0:
+        return _failed_elsewhere(plan.run_folder, cause, _output_path(plan.run_folder, stamp, 0))
+    return _ranks_ended(plan, group, code, stamp)
 
 
 def _rank_processes(plan: LaunchPlan, port: int, stamp: str) -> list[ProcessPlan]:
@@ -139,7 +168,8 @@ def _output_path(folder: RunFolder, stamp: str, rank: int) -> Path:
     return folder.logs / f"output_{stamp}_rank{rank}.out"
 
 
-def _write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
+def write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
+    """Write the folder, the config and the identity of a run that is about to start or to be submitted."""
     name = resolved.config.model.name
     for path in (folder.logs, folder.checkpoints(name), folder.tensorboard(name)):
         path.mkdir(parents=True, exist_ok=True)  # what stands in the way is found now, not at the first save
@@ -147,19 +177,52 @@ def _write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
     write_identity(folder, resolved.config)
 
 
-def _ranks_ended(folder: RunFolder, group: ProcessGroup, code: int, stamp: str) -> Ending:
+def _ranks_ended(plan: LaunchPlan, group: ProcessGroup, code: int, stamp: str) -> Ending:
     """Complete the status where the trainer could not write its own end."""
+    folder = plan.run_folder
     if group.first_failure is None:
         return Ending(code, _output_path(folder, stamp, 0))
     output = _output_path(folder, stamp, group.first_failure[0])
     if group.died_of_sent_signal():
         return _stopped(folder, group, output)
-    error, hint = printed_error(output_tail(output)) or describe_failure(*group.first_failure)
+    error, hint = _failure_words(plan, group.first_failure, output)
     status = read_status(folder.status)
     if status is not None and status.phase == "failed":
         return Ending(code, output, status.error or error, status.hint)
     _say(folder, "failed", error=error, hint=hint, exit_code=code)
     return Ending(code, output, error, hint)
+
+
+def _failure_words(plan: LaunchPlan, failure: tuple[int, int], output: Path) -> tuple[str, str]:
+    """What a rank printed last when it was an error of ours, else how its process ended."""
+    local_rank, return_code = failure
+    rank = plan.rendezvous.node_rank * plan.processes + local_rank
+    return printed_error(output_tail(output)) or describe_failure(rank, return_code)
+
+
+def _in_step_with(peers: Peers | None, plan: LaunchPlan, stamp: str) -> Callable[[ProcessGroup], None]:
+    """Tell the other nodes of a failure here as soon as it is seen, and end the ranks here after one of theirs."""
+
+    def keep_in_step(group: ProcessGroup) -> None:
+        if peers is None or group.died_of_sent_signal():
+            return
+        if group.first_failure is None:
+            if peers.has_failed():
+                group.end_soon()
+            return
+        local_rank, return_code = group.first_failure
+        error, hint = _failure_words(plan, group.first_failure, _output_path(plan.run_folder, stamp, local_rank))
+        end = NodeEnd(
+            node_rank=plan.rendezvous.node_rank,
+            exit_code=exit_code_of(return_code),
+            killed=return_code < 0 and not group.killed_by_us,
+            time=time.time(),
+            error=error,
+            hint=hint,
+        )
+        peers.report(end)
+
+    return keep_in_step
 
 
 def _prepare_ended(folder: RunFolder, group: ProcessGroup, code: int, output: Path) -> Ending:
@@ -193,15 +256,33 @@ def _say(folder: RunFolder, phase: Phase, **ending: str | int) -> None:
     write_status(folder.status, said.model_copy(update=ending))
 
 
-def _join_other_machine(plan: LaunchPlan, each_poll: Callable[[], None]) -> Ending:
+def _failed_elsewhere(folder: RunFolder, cause: NodeEnd, output: Path) -> Ending:
+    """Another node's rank failed first; its trainer may have said so, and if it was killed it has not."""
+    status = read_status(folder.status)
+    if status is None or status.phase != "failed" or cause.killed:
+        _say(folder, "failed", error=cause.error, hint=cause.hint, exit_code=cause.exit_code)
+    return Ending(cause.exit_code, output, cause.error, cause.hint)
+
+
+def _join_other_machine(plan: LaunchPlan, peers: Peers | None, each_poll: Callable[[], None]) -> Ending:
     """On machine 1 and up: the folder and the tokens are machine 0's work, so start the ranks once it listens."""
     meeting = plan.rendezvous
-    wait_for_port(meeting.address, meeting.port, seconds=plan.meeting_seconds)
     stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_node{meeting.node_rank}"
+    output = _output_path(plan.run_folder, stamp, 0)
     with caught_signals() as received:
+
+        def nothing_to_wait_for() -> bool:
+            return bool(received) or (peers is not None and peers.first_node_ended() is not None)
+
+        wait_for_port(meeting.address, meeting.port, seconds=plan.meeting_seconds, give_up=nothing_to_wait_for)
+        if received:
+            return Ending(ExitCode.STOPPED_EARLY, output)
+        if peers and (first := peers.first_node_ended()):
+            return Ending(first.exit_code, output, first.error, first.hint)
         group = start_processes(_rank_processes(plan, meeting.port, stamp))
-        code = wait_for(group, received, each_poll)
-    if group.first_failure is None:
-        return Ending(code, _output_path(plan.run_folder, stamp, 0))
-    error, hint = describe_failure(*group.first_failure)
-    return Ending(code, _output_path(plan.run_folder, stamp, group.first_failure[0]), error, hint)
+        code = wait_for(group, received, each_poll, _in_step_with(peers, plan, stamp))
+    if group.first_failure is None or group.died_of_sent_signal():
+        return Ending(code, output)
+    output = _output_path(plan.run_folder, stamp, group.first_failure[0])
+    error, hint = _failure_words(plan, group.first_failure, output)
+    return Ending(code, output, error, hint)

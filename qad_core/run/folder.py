@@ -44,6 +44,11 @@ class RunFolder:
         return self.path / "launch.lock"
 
     @property
+    def submit_lock(self) -> Path:
+        """Locked while a submission to SLURM is under way."""
+        return self.path / "submit.lock"
+
+    @property
     def metrics(self) -> Path:
         """One flushed JSON line a step or an evaluation."""
         return self.path / "metrics.jsonl"
@@ -57,6 +62,11 @@ class RunFolder:
     def logs(self) -> Path:
         """Logs that a person reads, one file a start and rank."""
         return self.path / "logs"
+
+    @property
+    def slurm(self) -> Path:
+        """Scripts of the run's SLURM chains, and what the nodes of a job tell each other."""
+        return self.path / "slurm"
 
     def checkpoints(self, model_name: str) -> Path:
         """Folder of `iter_0000200/` and the tracker file."""

@@ -1,14 +1,17 @@
-"""jobs.jsonl: every start of a run and how it ended, one JSON line an event, appended only.
+"""jobs.jsonl: every start of a run, here or as a link of a SLURM chain; one JSON line an event, appended only.
 
-Owns the format. A start that has no end line was killed, or is still running: whether the process
-lives is for `store.py` to say.
+Owns the format. A line holds an id and what became known with that event; a job is all of its lines
+laid over each other. Several machines append to one file: each line is one write. A start that has no
+end line was killed, or is still running: that is for `store.py` and `links.py` to say.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,19 +22,62 @@ class Job(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     id: str
-    """Tells starts apart: `local-HOST-PID-TIME`."""
-    started: float
-    """Unix time."""
-    host: str
-    """Machine of the launcher."""
-    pid: int
+    """Tells starts apart: `local-HOST-PID-TIME`, or `slurm-TOKEN`."""
+    kind: Literal["local", "slurm"] = "local"
+    """Where it was started."""
+    host: str = ""
+    """Machine of the launcher; in a SLURM job that of its first node."""
+    pid: int = 0
     """Process of the launcher."""
-    argv: tuple[str, ...]
-    """Command of each rank."""
+    argv: tuple[str, ...] = ()
+    """Command of each rank, or of sbatch."""
+    started: float | None = None
+    """Unix time of the (last) start, null while it waits in a queue."""
     ended: float | None = None
     """Unix time of the end, null while there was none."""
     exit_code: int | None = None
     """Exit code of the whole start."""
+    checkpoint_before: int | None = None
+    """Step of the newest whole checkpoint at its (first) start."""
+    checkpoint_after: int | None = None
+    """The same at its end."""
+
+    chain: str = ""
+    """Tells the chains of a run apart; empty for a local start."""
+    link: int = 0
+    """1-based number of this link in its chain."""
+    links: int = 0
+    """Links of the chain when it was submitted."""
+    submitted: float | None = None
+    """Unix time just before sbatch was called."""
+    slurm_job_id: str = ""
+    """Id that SLURM gave; empty while it is not known whether sbatch was heard."""
+    refused: str = ""
+    """What SLURM said when it took the job not."""
+    dependency: str = ""
+    """What sbatch was given as --dependency."""
+    time_limit_seconds: int | None = None
+    """Walltime."""
+    restarts: int = 0
+    """How often SLURM has started it again."""
+    stopped_by: Literal["", "walltime", "signal"] = ""
+    """What told it to stop, as its launcher took it: the signal before or at its walltime, or another."""
+    nodes: tuple[str, ...] = ()
+    """Nodes it ran on."""
+    log: str = ""
+    """File of what the batch script printed, with SLURM's %j."""
+    error_log: str = ""
+    """File of what it printed on stderr."""
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether sbatch was called, and neither its answer nor the job has been seen since."""
+        return self.kind == "slurm" and not (self.slurm_job_id or self.refused or self.started)
+
+    def log_files(self) -> list[Path]:
+        """The batch script's logs, by this job's id; they need not be there yet."""
+        named = [self.log, self.error_log] if self.slurm_job_id else []
+        return [Path(name.replace("%j", self.slurm_job_id)) for name in named if name]
 
 
 def local_job(argv: tuple[str, ...], *, pid: int, started: float) -> Job:
@@ -41,20 +87,31 @@ def local_job(argv: tuple[str, ...], *, pid: int, started: float) -> Job:
 
 
 def append_job(path: Path, job: Job) -> None:
-    """Append one line: at the start without `ended`, at the end with it."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(job.model_dump_json() + "\n")
+    """Append what was set in `job`; fields that nobody set are left as earlier lines have them."""
+    line = job.model_dump_json(exclude_unset=True) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
 
 
 def read_jobs(path: Path) -> list[Job]:
-    """The starts in order, each with its newest line; lines that are not jobs are passed over."""
-    jobs: dict[str, Job] = {}
+    """The starts in the order of their first lines; lines that are not jobs are passed over."""
+    merged: dict[str, dict[str, object]] = {}
     if not path.exists():
         return []
     for raw in path.read_bytes().splitlines():
-        try:
-            job = Job.model_validate(json.loads(raw))
-        except (ValueError, ValidationError):
-            continue
-        jobs[job.id] = job
-    return list(jobs.values())
+        event = _read_event(raw)
+        if event is not None:
+            merged.setdefault(str(event["id"]), {}).update(event)
+    return [Job.model_validate(fields) for fields in merged.values()]
+
+
+def _read_event(raw: bytes) -> dict[str, object] | None:
+    try:
+        event: object = json.loads(raw)
+        Job.model_validate(event)
+    except (ValueError, ValidationError):
+        return None
+    return cast("dict[str, object]", event)

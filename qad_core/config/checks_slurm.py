@@ -1,0 +1,124 @@
+"""Checks of what a SLURM cluster is asked for, and of what its job's command runs in.
+
+Pure functions of the config. What only the cluster knows, such as its partitions, SLURM is asked at the
+submission.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from qad_core.config.problems import Problem
+from qad_core.config.schema import ClusterConfig, RunConfig
+
+OWNED_OPTIONS = frozenset(
+    {
+        "--array", "-a", "--chdir", "-D", "--comment", "--cpus-per-task", "-c", "--dependency", "-d", "--error", "-e",
+        "--export", "--job-name", "-J", "--nodes", "-N", "--ntasks", "-n", "--ntasks-per-node", "--open-mode",
+        "--output", "-o", "--parsable", "--requeue", "--no-requeue", "--signal", "--time", "-t", "--wait", "-W",
+        "--wrap", "--partition", "-p", "--account", "-A", "--qos", "-q", "--mem", "--gpus-per-node", "--exclusive",
+    }
+)  # fmt: skip
+"""Options of sbatch that fields of the config set, or that a chain leans on."""
+_SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,}")
+_SECRET_SETTING = re.compile(r"\b(\w*(?:TOKEN(?!IZER)|SECRET|PASSWORD|API_KEY)\w*)=(?!\s|$|[\"']?\$)", re.IGNORECASE)
+_SHORTEST_STOP = 60
+
+
+def check_slurm(config: RunConfig) -> Iterator[Problem]:
+    """Problems of a SLURM cluster's part of the config; none for another kind."""
+    if config.cluster.kind != "slurm":
+        return
+    yield from _check_time(config)
+    yield from _check_gpus(config.cluster)
+    yield from _check_lines(config.cluster)
+    yield from _check_container(config)
+    yield from _check_log_folder(config)
+
+
+def _check_time(config: RunConfig) -> Iterator[Problem]:
+    slurm, minutes = config.cluster.slurm, config.train.exit_duration_minutes
+    limit, stop = slurm.time_limit_seconds, slurm.stop_seconds_before_limit
+    keys = "cluster.slurm.stop_seconds_before_limit, cluster.slurm.time_limit"
+    if stop >= limit:
+        what = f"stop_seconds_before_limit {stop} is not below the walltime {slurm.time_limit}, {limit} s"
+        yield Problem(what, keys, "Take a longer walltime, or less time to save in.")
+    if minutes is not None and 60 * minutes > limit - stop:
+        what = f"exit_duration_minutes {minutes:g} is past the stop {stop} s before the walltime {slurm.time_limit}"
+        hint = "Leave it out: SLURM's signal before the walltime makes the trainer save."
+        yield Problem(what, f"train.exit_duration_minutes, {keys}", hint)
+
+
+def _check_gpus(cluster: ClusterConfig) -> Iterator[Problem]:
+    if cluster.device != "cpu" and 0 < cluster.gpus_per_node < cluster.processes_per_node:
+        what = f"{cluster.processes_per_node} ranks a node, but {cluster.gpus_per_node} GPUs are asked for"
+        yield Problem(what, "cluster.processes_per_node, cluster.slurm.gpus_per_node", "Take one GPU a rank.")
+    if cluster.device == "cuda" and cluster.gpus_per_node == 0:
+        what = "device is cuda, but no GPU is asked for"
+        yield Problem(what, "cluster.device, cluster.slurm.gpus_per_node", "Leave gpus_per_node out: one a rank.")
+
+
+def _check_lines(cluster: ClusterConfig) -> Iterator[Problem]:
+    """The lines that are written into the script as they stand."""
+    for key, lines in (("setup", cluster.slurm.setup), ("extra_options", cluster.slurm.extra_options)):
+        where = f"cluster.slurm.{key}"
+        for number, line in enumerate(lines, 1):
+            if "\n" in line:
+                yield Problem(f"{key} line {number} holds a line break", where, "Make it two lines of the list.")
+            if (setting := _SECRET_SETTING.search(line)) or _SECRET_VALUE.search(line):
+                name = setting[1] if setting else "a token"
+                what = f"{key} line {number} writes {name} into the batch script, which SLURM shows and keeps"
+                yield Problem(what, where, "Export it in the shell that submits: a job gets its environment.")
+    for option in cluster.slurm.extra_options:
+        yield from _check_option(option)
+
+
+def _check_option(option: str) -> Iterator[Problem]:
+    name = option.replace("=", " ").split(" ")[0]
+    where = "cluster.slurm.extra_options"
+    if not option.startswith("-"):
+        yield Problem(f"{option!r} is no option of sbatch", where, "Write it as after #SBATCH: --reservation=NAME.")
+    elif name in OWNED_OPTIONS:
+        hint = "Use the field of cluster, cluster.slurm or train that sets it, or an argument of submit."
+        yield Problem(f"{option!r} would overrule what the config or the chain sets", where, hint)
+
+
+def _check_container(config: RunConfig) -> Iterator[Problem]:
+    container = config.cluster.container
+    if container.runtime == "none":
+        if container.image:
+            what = f"container.image is {container.image}, but container.runtime is none"
+            yield Problem(what, "cluster.container.runtime, cluster.container.image", "Set it to pyxis or apptainer.")
+        return
+    if not container.image:
+        what = f"container.runtime is {container.runtime}, but there is no image"
+        yield Problem(what, "cluster.container.image", "Name it: cluster.container.image=PATH (CONTAINER_IMAGE).")
+    for name, folder in _folders_of(config):
+        if not any(_reaches(mount, folder) for mount in container.mounts):
+            what = f"{name} {folder} is in no mount of the container, or under another path inside"
+            hint = f"Add {folder}:{folder} or a folder above it (CONTAINER_MOUNTS)."
+            yield Problem(what, f"cluster.container.mounts, {name}", hint)
+
+
+def _folders_of(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    yield "paths.checkpoint_root", config.paths.checkpoint_root
+    yield "paths.data_cache", config.paths.data_cache
+    if config.dataset.blend is not None:
+        yield "dataset.blend", Path(config.dataset.blend)
+
+
+def _reaches(mount: str, folder: Path) -> bool:
+    """Whether a HOST[:CONTAINER[:FLAGS]] mount holds a folder under the same path inside as outside."""
+    host, _, rest = mount.partition(":")
+    inside = rest.partition(":")[0] or host
+    return host == inside and folder.is_relative_to(host)
+
+
+def _check_log_folder(config: RunConfig) -> Iterator[Problem]:
+    """SLURM fills in % in the names of logs, and has no way to write a plain one."""
+    root = config.paths.checkpoint_root
+    if re.search(r"[%\\\n\"']", str(root)):
+        what = f"checkpoint_root {str(root)!r} holds a %, a quote or a backslash, which SLURM reads in its own way"
+        yield Problem(what, "paths.checkpoint_root", "Take another folder.")

@@ -1,0 +1,55 @@
+"""What SLURM says of a set of jobs, asked once for all of them: one squeue, and sacct for those that have ended.
+
+Silence is kept apart from an answer: what could not be asked is None, with the reason in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from qad_core.run.jobs import Job
+from qad_core.slurm.client import SlurmClient
+from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing, SlurmUnavailable
+from qad_core.slurm.jobs import is_finished
+from qad_core.slurm.records import AccountingEntry, QueueEntry
+
+
+@dataclass(frozen=True)
+class SlurmAnswers:
+    """One look at SLURM."""
+
+    queue: Mapping[str, QueueEntry] | None = None
+    """By job id; None when the controller gave no answer."""
+    accounting: Mapping[str, AccountingEntry] | None = None
+    """By job id; None when it was not asked or gave no answer."""
+    silences: tuple[str, ...] = ()
+    """What is not known and why, in sentences."""
+
+
+NOTHING_ASKED = SlurmAnswers(queue={}, accounting={})
+
+
+def ask_slurm(client: SlurmClient, jobs: Sequence[Job], *, endings: bool = True) -> SlurmAnswers:
+    """Ask about all SLURM links among `jobs` whose state the run folder does not settle.
+
+    With `endings`, also how those that have left the queue ended, as SLURM accounts for it.
+    """
+    links = [job for job in jobs if job.kind == "slurm" and job.slurm_job_id]
+    open_ids = [job.slurm_job_id for job in links if job.ended is None or endings]
+    if not open_ids:
+        return NOTHING_ASKED
+    silences: list[str] = []
+    queue: dict[str, QueueEntry] | None = None
+    try:
+        queue = {entry.job_id: entry for entry in client.queue(open_ids)}
+    except (SlurmUnavailable, SlurmMissing) as error:
+        silences.append(error.message)
+    gone = [job_id for job_id in open_ids if queue is None or job_id not in queue or is_finished(queue[job_id].state)]
+    accounting: dict[str, AccountingEntry] | None = None
+    if gone and endings:
+        try:
+            accounting = {entry.job_id: entry for entry in client.accounting(gone)}
+        except (AccountingUnavailable, SlurmUnavailable, SlurmMissing) as error:
+            silences.append(error.message)
+    return SlurmAnswers(queue, accounting, tuple(dict.fromkeys(silences)))
