@@ -10,18 +10,26 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 WORKERS ?= auto
 BIN := .venv/bin
+SLURM := tests/slurm/slurm-dev-cluster.sh
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint figures install clean
+.PHONY: demo slurm-demo test lint figures install clean
 
 demo: .venv/.train
 	$(BIN)/qad_core demo
 
+slurm-demo: .venv/.dev
+	@$(SLURM) install
+	$(BIN)/python -m tests.slurm.demo
+
 # The ranks of a test share few cores: with more threads each they only wait for one another.
 test: export OMP_NUM_THREADS ?= 1
+# Only a developer's machine may be without SLURM, never CI.
 test: .venv/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(SLURM) install || [ "$${CI:-false}" = false ]
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$$($(SLURM) missing >/dev/null || echo 'not slurm')"
+	@$(SLURM) missing >/dev/null || echo "LEFT OUT: the tests marked slurm; they run once '$(SLURM) install' succeeds." >&2
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

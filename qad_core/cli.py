@@ -29,7 +29,9 @@ config_app = typer.Typer(help="Configs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 
-Experiment = Annotated[str, typer.Argument(help="A YAML file, or the name of one in configs/experiments.")]
+Experiment = Annotated[
+    str, typer.Argument(help="A YAML file, the name of one in configs/experiments, or a .conf of the scripts.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="For example train.learning_rate=1e-5.")
 ]
@@ -70,6 +72,59 @@ def train(
     from qad_core.commands import train as command
 
     return command.train(experiment, overrides or [], tag=tag, fresh=fresh, dry_run=dry_run)
+
+
+@app.command()
+def submit(
+    experiment: Annotated[str, typer.Argument(help="An experiment, or a run to give more links.")],
+    overrides: Overrides = None,
+    links: Annotated[int | None, typer.Option(min=1, help="Jobs of the chain, each going on from the last.")] = None,
+    until_done: Annotated[bool, typer.Option("--until-done", help="As many links as the run's pace asks for.")] = False,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEPENDENCY", help="afterok:JOB, afterany:JOB, afternotok:JOB or singleton; JOB or a run."
+        ),
+    ] = None,
+    tag: Tag = None,
+    fresh: Annotated[bool, typer.Option(help="Move an older run aside and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the exact script and calls; submit nothing.")] = False,
+    seconds_per_iteration: Annotated[
+        float | None, typer.Option(min=0.001, help="Pace to plan with while none has been measured.")
+    ] = None,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a controller that is silent.")] = 300.0,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> int:
+    """Put a run into SLURM's queue, as a chain of jobs that each go on from the last checkpoint."""
+    from qad_core.commands import submit as command
+
+    options = command.SubmitOptions(
+        links=links,
+        until_done=until_done,
+        after=after,
+        seconds_per_iteration=seconds_per_iteration,
+        patience_seconds=patience,
+        tag=tag,
+        fresh=fresh,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    return command.submit(experiment, overrides or [], root or [], options)
+
+
+@app.command()
+def cancel(
+    run: Run,
+    chain: Annotated[bool, typer.Option("--chain", help="Every job of the chain that is left.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for a save.")] = False,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> int:
+    """End a run's job, which saves first; with --chain also those that wait."""
+    from qad_core.commands import cancel as command
+
+    return command.cancel(run, root or [], chain=chain, now=now, as_json=as_json)
 
 
 @app.command()
@@ -149,6 +204,20 @@ def doctor(as_json: AsJson = False) -> int:
     from qad_core.commands import doctor as command
 
     return command.examine(as_json=as_json)
+
+
+@app.command("convert-conf")
+def convert_conf(
+    conf: Annotated[str, typer.Argument(metavar="FILE.conf", help="A bash config of the scripts; it is not run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The YAML to write; the conf's name in the working directory unless given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Turn an old .conf into an experiment, and list what it could not carry over."""
+    from qad_core.commands import convert_conf as command
+
+    return command.convert_conf(conf, out, as_json=as_json)
 
 
 @data_app.command("prepare")

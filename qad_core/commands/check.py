@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from qad_core.commands.experiment import describe_config, with_tag
-from qad_core.commands.output import console, make_table, print_json, print_problems
+from qad_core.commands.output import console, error_console, make_table, print_json, print_notes, print_problems
 from qad_core.config.checks import check_experiment
 from qad_core.config.load import dump_resolved, load_experiment
+from qad_core.config.problems import Problem
+from qad_core.config.schema import RunConfig
 from qad_core.errors import ExitCode
+from qad_core.launch.trial import find_refusal
+from qad_core.slurm.client import SlurmClient
+from qad_core.slurm.errors import SlurmMissing, SlurmUnavailable
 
 
 def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json: bool) -> ExitCode:
     """Print the problems, or the numbers of a config without any."""
     resolved, problems = check_experiment(experiment, with_tag(overrides, tag))
+    if resolved is not None and not problems:
+        problems = _ask_slurm(resolved.config)
     data = describe_config(resolved.config) if resolved else None
+    notes = resolved.notes if resolved else ()
     if as_json:
-        print_json(data, problems)
-    elif problems:
+        listed = [dataclasses.asdict(note) for note in notes]
+        print_json({**data, "notes": listed} if data else None, problems)
+        return ExitCode.USER_ERROR if problems else ExitCode.DONE
+    print_notes(notes)
+    if problems:
         print_problems(problems)
     elif data:
         table = make_table("", "")
@@ -26,6 +39,18 @@ def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json
         console().print(table)
         console().print("No problem found.")
     return ExitCode.USER_ERROR if problems else ExitCode.DONE
+
+
+def _ask_slurm(config: RunConfig) -> list[Problem]:
+    """What SLURM itself says against a job on its cluster: only it knows its partitions and accounts."""
+    if config.cluster.kind != "slurm":
+        return []
+    try:
+        refusal = find_refusal(SlurmClient(), config, Path.cwd())
+    except (SlurmMissing, SlurmUnavailable) as error:
+        error_console().print(f"note: partition, account and GPUs are not checked: {error.message}", markup=False)
+        return []
+    return [] if refusal is None else [refusal]
 
 
 def show_config(experiment: str, overrides: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from qad_core.commands.output import console, make_table, print_json
 from qad_core.commands.runs import run_roots
 from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode
+from qad_core.slurm.client import SlurmClient
+from qad_core.slurm.errors import SlurmMissing, SlurmUnavailable
 
 TRAINER_PACKAGES = ("torch", "megatron-core", "nvidia-modelopt", "transformers")
 INSTALL_TRAINER = "Install the trainer: pip install '.[train]' (CPU only: pip install torch==2.13.0 first)."
@@ -89,6 +91,20 @@ def find_disk(problems: list[Problem]) -> str:
     return f"{free:.1f} GiB free at {place} for runs"
 
 
+def find_slurm(problems: list[Problem]) -> str:
+    """SLURM's version, whether its controller answers, and its partitions; a machine without it can train all the same."""
+    client = SlurmClient()
+    try:
+        version = client.version()
+        names = ", ".join(partition.name for partition in client.partitions())
+    except SlurmMissing as error:
+        return f"none: {error.message}"
+    except SlurmUnavailable as error:
+        problems.append(Problem(error.message, "SLURM", error.hint))
+        return "does not answer"
+    return f"{version}, partitions {names or 'none'}"
+
+
 def find_terminal(problems: list[Problem]) -> str:
     """What colours the terminal can show."""
     return describe_terminal(os.environ, is_terminal=sys.stdout.isatty())
@@ -134,6 +150,7 @@ FINDINGS: dict[str, Callable[[list[Problem]], str]] = {
     "GPU": find_gpus,
     "cores": find_cores,
     "disk": find_disk,
+    "SLURM": find_slurm,
     "terminal": find_terminal,
     "configs": find_configs,
     "demo model": find_demo_model,

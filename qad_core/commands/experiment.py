@@ -20,6 +20,7 @@ def run_folder_of(config: RunConfig) -> RunFolder:
 
 def describe_config(config: RunConfig) -> dict[str, object]:
     """What a config comes to, in the numbers that people ask for first."""
+    slurm = {"gpus": config.cluster.nodes * config.cluster.gpus_per_node, "time_limit": config.cluster.slurm.time_limit}
     return {
         "run_name": config.run_name,
         "run_folder": run_folder_of(config).path,
@@ -28,4 +29,5 @@ def describe_config(config: RunConfig) -> dict[str, object]:
         "num_micro_batches": config.num_micro_batches,
         "train_iterations": config.train.train_iterations,
         "tokens_per_iteration": config.train.global_batch_size * config.train.sequence_length,
+        **(slurm if config.cluster.kind == "slurm" else {}),
     }

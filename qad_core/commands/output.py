@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from qad_core.config.problems import InvalidConfigError, Problem
-from qad_core.errors import QadError
+from qad_core.errors import ExitCode, QadError
 
 PIPE_WIDTH = 240
 
@@ -46,6 +46,22 @@ def print_problems(problems: Sequence[Problem]) -> None:
         out.print(str(problem), markup=False)
     count = len(problems)
     out.print(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
+
+
+def print_notes(notes: Sequence[Problem]) -> None:
+    """Print what the reader should know though nothing is wrong, on stderr."""
+    out = error_console()
+    for note in notes:
+        out.print(f"note: {note}", markup=False)
+
+
+def show_problems(problems: Sequence[Problem], *, as_json: bool) -> ExitCode:
+    """Answer with problems alone; the exit code that they come to."""
+    if as_json:
+        print_json(None, problems)
+    else:
+        print_problems(problems)
+    return ExitCode.USER_ERROR
 
 
 def problems_of(error: QadError) -> list[Problem]:

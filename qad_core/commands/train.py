@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qad_core.commands.experiment import run_folder_of, with_tag
-from qad_core.commands.output import console, error_console, print_json, print_problems
+from qad_core.commands.output import console, error_console, print_json, print_notes, print_problems
 from qad_core.commands.runs import find_run
 from qad_core.config.checks import check_experiment
 from qad_core.config.load import ResolvedConfig, dump_resolved, read_resolved
@@ -29,6 +29,7 @@ def train(experiment: str, overrides: Sequence[str], *, tag: str | None, fresh: 
     Nothing is started when there is a problem. A run that was stopped goes on by itself.
     """
     resolved, problems = check_experiment(experiment, with_tag(overrides, tag), fresh=fresh)
+    print_notes(resolved.notes if resolved else ())
     if problems or resolved is None:
         print_problems(problems)
         return ExitCode.USER_ERROR

@@ -56,7 +56,8 @@ def check_experiment(
     """
     loaded = try_load_experiment(experiment, overrides, environ)
     if loaded.resolved is None:
-        return None, list(loaded.problems)
+        # What a `.conf` could not carry over may be what is missing.
+        return None, [*loaded.problems, *loaded.notes]
     config = loaded.resolved.config
     folder = None if fresh else RunFolder(config.paths.checkpoint_root / config.run_name)
     found = check_config(config, run_folder=folder)

@@ -24,7 +24,8 @@ OWNED_OPTIONS = frozenset(
 """Options of sbatch that fields of the config set, or that a chain leans on."""
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,}")
 _SECRET_SETTING = re.compile(r"\b(\w*(?:TOKEN(?!IZER)|SECRET|PASSWORD|API_KEY)\w*)=(?!\s|$|[\"']?\$)", re.IGNORECASE)
-_SHORTEST_STOP = 60
+EARLIEST_SIGNAL_SECONDS = 60
+"""So much earlier than asked for SLURM may send its signal (man sbatch, --signal)."""
 
 
 def check_slurm(config: RunConfig) -> Iterator[Problem]:
@@ -42,8 +43,11 @@ def _check_time(config: RunConfig) -> Iterator[Problem]:
     slurm, minutes = config.cluster.slurm, config.train.exit_duration_minutes
     limit, stop = slurm.time_limit_seconds, slurm.stop_seconds_before_limit
     keys = "cluster.slurm.stop_seconds_before_limit, cluster.slurm.time_limit"
-    if stop >= limit:
-        what = f"stop_seconds_before_limit {stop} is not below the walltime {slurm.time_limit}, {limit} s"
+    if stop + EARLIEST_SIGNAL_SECONDS >= limit:
+        what = (
+            f"the walltime {slurm.time_limit} leaves no time to train: SLURM's signal comes {stop} s before it"
+            f" (stop_seconds_before_limit) or up to {EARLIEST_SIGNAL_SECONDS} s earlier"
+        )
         yield Problem(what, keys, "Take a longer walltime, or less time to save in.")
     if minutes is not None and 60 * minutes > limit - stop:
         what = f"exit_duration_minutes {minutes:g} is past the stop {stop} s before the walltime {slurm.time_limit}"

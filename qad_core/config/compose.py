@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from qad_core.config.conf_file import read_conf
+from qad_core.config.conf_settings import place_of
 from qad_core.config.environment import environment_values
 from qad_core.config.fields import FIELDS
-from qad_core.config.library import PART_FOLDERS, ConfigLibrary
+from qad_core.config.library import CONF_SUFFIX, PART_FOLDERS, ConfigLibrary
 from qad_core.config.problems import Problem
 from qad_core.config.values import parse_override, parse_value, unknown_key_hint
 from qad_core.config.yaml_file import YamlFile, read_yaml
@@ -55,6 +57,8 @@ class Layer:
     settings: Settings = field(default_factory=dict[str, Setting])
     parts: dict[str, PartRequest] = field(default_factory=dict[str, PartRequest])
     problems: list[Problem] = field(default_factory=list[Problem])
+    notes: list[Problem] = field(default_factory=list[Problem])
+    """What the reader should know, without anything being wrong."""
     broken: set[str] = field(default_factory=set[str])
     """Sections in which something is written wrong, so that what they lack is no news."""
 
@@ -67,6 +71,7 @@ class Layer:
         """Lay a stronger layer over this one; its parts stay where they are."""
         lay_over(self.settings, other.settings)
         self.problems += other.problems
+        self.notes += other.notes
         self.broken |= other.broken
 
 
@@ -86,7 +91,7 @@ def compose(experiment: Path, overrides: Sequence[str], environ: Mapping[str, st
     line or in the environment, other than the experiment's own, drops the fields that the experiment
     file lays over its part; the environment's and the command line's fields hold for any part.
     """
-    file = read_file_layer(experiment, library)
+    file = read_file_layer(experiment, library, environ)
     environment = read_environment_layer(environ)
     command_line = read_override_layer(overrides)
     result = Layer()
@@ -117,8 +122,13 @@ def lay_over(lower: Settings, upper: Settings) -> None:
         lower[key] = setting
 
 
-def read_file_layer(path: Path, library: ConfigLibrary) -> Layer:
-    """The layer of an experiment file (or of a resolved config, which names no parts)."""
+def read_file_layer(path: Path, library: ConfigLibrary, environ: Mapping[str, str]) -> Layer:
+    """The layer of an experiment file, YAML or `.conf` (or of a resolved config, which names no parts).
+
+    `environ` has the variables that a `.conf` may refer to.
+    """
+    if path.suffix == CONF_SUFFIX:
+        return _read_conf_layer(path, library, environ)
     layer = Layer()
     try:
         file = read_yaml(path)
@@ -152,10 +162,7 @@ def read_environment_layer(environ: Mapping[str, str]) -> Layer:
     layer = Layer()
     for name, key, text in environment_values(environ):
         source = _Source(f"environment {name}", lambda _, name=name: f"environment {name}", Path())
-        try:
-            _add(layer, key, parse_value(text, FIELDS[key]), source)
-        except ConfigError as error:
-            layer.blame(key, error.message, f"environment {name}", error.hint)
+        _add_text(layer, key, text, source)
     return layer
 
 
@@ -173,6 +180,15 @@ def read_override_layer(overrides: Sequence[str]) -> Layer:
     return layer
 
 
+def _read_conf_layer(path: Path, library: ConfigLibrary, environ: Mapping[str, str]) -> Layer:
+    conf = read_conf(path, library, environ)
+    layer = Layer(problems=list(conf.problems), notes=list(conf.notes), broken=set(FIELDS if conf.problems else ()))
+    for entry in conf.entries:
+        place = place_of(conf.name, entry.line)
+        _add_text(layer, entry.key, entry.text, _Source(f"file {conf.name}", lambda _, place=place: place, path.parent))
+    return layer
+
+
 def _file_source(file: YamlFile, library: ConfigLibrary, prefix: str) -> _Source:
     name = library.display(file.path)
 
@@ -181,6 +197,15 @@ def _file_source(file: YamlFile, library: ConfigLibrary, prefix: str) -> _Source
         return name if line is None else f"{name} line {line}"
 
     return _Source(f"file {name}", place_of, file.path.parent)
+
+
+def _add_text(layer: Layer, key: str, text: str, source: _Source) -> None:
+    try:
+        value = parse_value(text, FIELDS[key])
+    except ConfigError as error:
+        layer.blame(key, error.message, source.place_of(key), error.hint)
+    else:
+        _add(layer, key, value, source)
 
 
 def _add(layer: Layer, key: str, value: object, source: _Source) -> None:

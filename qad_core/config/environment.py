@@ -22,6 +22,9 @@ ENVIRONMENT_KEYS: Mapping[str, str] = {
     "NNODES": "cluster.nodes",
     "NUM_GPUS": "cluster.processes_per_node",
     "MASTER_PORT": "cluster.master_port",
+    "CONTAINER_IMAGE": "cluster.container.image",
+    "CONTAINER_MOUNTS": "cluster.container.mounts",  # with commas between them
+    "CONTAINER_WORKDIR": "cluster.container.workdir",
     "LR": "train.learning_rate",
     "MIN_LR": "train.min_learning_rate",
     "LR_DECAY_STYLE": "train.learning_rate_decay_style",

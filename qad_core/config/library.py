@@ -23,7 +23,10 @@ PART_FOLDERS: Mapping[str, str] = {
 EXPERIMENTS = "experiments"
 SHIPPED = Path(__file__).with_name("shipped")
 """The files that come with the package; in a checkout a link to configs/ at its top."""
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+"""Of the files that hold a part or an experiment."""
+CONF_SUFFIX = ".conf"
+"""Of an experiment in the bash of the scripts, which is found by its path alone."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,20 @@ class ConfigLibrary:
         return sorted({path.stem for root in self.roots for path in (root / folder).glob("*.yaml")})
 
     def find_experiment(self, experiment: str) -> Path:
-        """The file of an experiment, by path or name; raises ConfigError with the nearest name."""
+        """The file of an experiment, by path (`.yaml` or `.conf`) or name; raises ConfigError with the nearest name."""
         path = expand_user(experiment)
         if path.is_file():
             return path
-        if path.suffix in _SUFFIXES and len(path.parts) > 1:
-            raise ConfigError(f"there is no experiment file {experiment}", "Give the path of a YAML file.")
-        return self._find(EXPERIMENTS, path.stem if path.suffix in _SUFFIXES else experiment)
+        if path.suffix == CONF_SUFFIX or (path.suffix in SUFFIXES and len(path.parts) > 1):
+            raise ConfigError(f"there is no experiment file {experiment}", "Give the path of a YAML or .conf file.")
+        return self._find(EXPERIMENTS, path.stem if path.suffix in SUFFIXES else experiment)
 
     def find_part(self, section: str, name: str, relative_to: Path) -> Path:
         """The file of a part, by name or by a `.yaml` path; raises ConfigError with the nearest name.
 
         Names match without regard to case and to `_` against `-`, so that `Qwen3-8B` finds qwen3-8b.yaml.
         """
-        if not name.endswith(_SUFFIXES):
+        if not name.endswith(SUFFIXES):
             return self._find(PART_FOLDERS[section], name)
         path = relative_to / expand_user(name)
         if not path.is_file():

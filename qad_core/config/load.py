@@ -31,6 +31,8 @@ class ResolvedConfig:
     config: RunConfig
     origins: dict[str, str]
     """Dotted key -> `file configs/models/tiny.yaml`, `environment LR`, `command line`, or `default`."""
+    notes: tuple[Problem, ...] = ()
+    """What is not carried over from a `.conf`, or was added to it; none of it keeps the run from starting."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class LoadedConfig:
     problems: tuple[Problem, ...]
     refused: frozenset[str] = frozenset()
     """Keys whose written value was refused and left out."""
+    notes: tuple[Problem, ...] = ()
+    """As in `ResolvedConfig`, also where there is none."""
 
 
 def load_experiment(
@@ -87,7 +91,7 @@ def dump_resolved(resolved: ResolvedConfig) -> str:
 def read_resolved(path: Path) -> ResolvedConfig:
     """A config that `dump_resolved` wrote; raises InvalidConfigError where it is none (any more)."""
     library = ConfigLibrary(())
-    layer = read_file_layer(path, library)
+    layer = read_file_layer(path, library, {})
     for section, part in layer.parts.items():
         layer.blame(section, f"{section} names a part", part.place, "Here must be the section's own fields.")
     config, problems, _ = build_config(layer)
@@ -113,8 +117,9 @@ def config_values(section: Section, prefix: str = "") -> Iterator[tuple[str, obj
 
 def _finish(layer: Layer) -> LoadedConfig:
     config, problems, refused = build_config(layer)
+    notes = tuple(layer.notes)
     if config is None:
-        return LoadedConfig(None, tuple(problems), refused)
+        return LoadedConfig(None, tuple(problems), refused, notes)
     origins = {
         key: layer.settings[key].origin if key in layer.settings else DEFAULT for key, _ in config_values(config)
     }
@@ -130,4 +135,4 @@ def _finish(layer: Layer) -> LoadedConfig:
         folder = None
     if folder is not None:
         origins = {key: origins.get(key, f"file {folder}/config.json") for key, _ in config_values(config)}
-    return LoadedConfig(ResolvedConfig(config, origins), tuple(problems), refused)
+    return LoadedConfig(ResolvedConfig(config, origins, notes), tuple(problems), refused, notes)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from qad_core.config.load import read_resolved
+from qad_core.config.schema import SlurmConfig
 from qad_core.errors import ConfigError, ExitCode, QadError, explain_os_error
 from qad_core.launch.chain import Verdict, judge_end, judge_start
 from qad_core.launch.peers import NodeEnd, Peers
@@ -28,8 +29,8 @@ from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job, read_jobs
 from qad_core.run.status import Status, read_status, write_status
 
-WALLTIME_SLACK_SECONDS = 30.0
-"""A SIGTERM so close to the limit is the limit's; SIGUSR1 is asked for as the word before it."""
+WALLTIME_SLACK_SECONDS = 90.0
+"""SLURM may signal up to 60 s early (man sbatch, --signal), and the launcher starts some time after the job."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Link:
     restarts: int
     nodes: tuple[str, ...]
     time_limit_seconds: int
+    stop_seconds_before_limit: int
+
+    @property
+    def stop_at_seconds(self) -> int:
+        """When SLURM is asked to send SIGUSR1, from the job's start."""
+        return self.time_limit_seconds - self.stop_seconds_before_limit
 
     @property
     def id(self) -> str:
@@ -72,7 +79,7 @@ def main(arguments: list[str]) -> int:
 def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
     """Run this node's ranks and, on the first node, judge the chain before and after; the exit code."""
     config = read_resolved(folder.config).config
-    link = read_link(environ, config.cluster.slurm.time_limit_seconds)
+    link = read_link(environ, config.cluster.slurm)
     node_rank = int(environ.get("NODE_RANK") or environ.get("SLURM_NODEID") or "0")
     peers = Peers(folder.slurm, link.key, node_rank, config.cluster.nodes)
     try:
@@ -90,7 +97,7 @@ def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
     return ending.exit_code
 
 
-def read_link(environ: Mapping[str, str], time_limit_seconds: int) -> Link:
+def read_link(environ: Mapping[str, str], slurm: SlurmConfig) -> Link:
     """This job as SLURM's and the batch script's variables name it; raises ConfigError outside of such a job."""
     missing = [name for name in ("SLURM_JOB_ID", "QAD_SUBMISSION", "QAD_CHAIN") if not environ.get(name)]
     if missing:
@@ -104,7 +111,8 @@ def read_link(environ: Mapping[str, str], time_limit_seconds: int) -> Link:
         slurm_job_id=environ["SLURM_JOB_ID"],
         restarts=int(environ.get("SLURM_RESTART_COUNT") or "0"),
         nodes=tuple(environ.get("QAD_NODES", "").split()),
-        time_limit_seconds=time_limit_seconds,
+        time_limit_seconds=slurm.time_limit_seconds,
+        stop_seconds_before_limit=slurm.stop_seconds_before_limit,
     )
 
 
@@ -172,8 +180,8 @@ def _start_record(plan: LaunchPlan, link: Link, known: Job, at: int | None) -> J
 def _note_signal(folder: RunFolder, job: Job, link: Link, number: int) -> None:
     """Write down what told this link to stop, at the moment it did: it may be killed before it can save."""
     elapsed = time.time() - (job.started or 0.0)
-    near_limit = elapsed >= link.time_limit_seconds - WALLTIME_SLACK_SECONDS
-    walltime = number == signal.SIGUSR1 or (number == signal.SIGTERM and near_limit)
+    warned_at = link.stop_at_seconds if number == signal.SIGUSR1 else link.time_limit_seconds
+    walltime = elapsed >= warned_at - WALLTIME_SLACK_SECONDS
     note = Job(id=job.id, kind="slurm", stopped_by="walltime" if walltime else "signal")
     append_job(folder.jobs, note)
 
@@ -183,9 +191,7 @@ def _refuse_start(folder: RunFolder, link: Link, peers: Peers, verdict: Verdict)
     stop_chain(folder, link.chain, verdict)
     print(f"this link has nothing to do: {verdict.reason}", flush=True)
     now = time.time()
-    job = Job(
-        id=link.id, kind="slurm", slurm_job_id=link.slurm_job_id, ended=now, exit_code=verdict.exit_code
-    )
+    job = Job(id=link.id, kind="slurm", slurm_job_id=link.slurm_job_id, ended=now, exit_code=verdict.exit_code)
     append_job(folder.jobs, job)
     peers.report(NodeEnd(node_rank=0, exit_code=verdict.exit_code, time=now, error=verdict.reason))
     peers.write_exit_code(verdict.exit_code)
@@ -198,9 +204,7 @@ def _fail_before_ranks(folder: RunFolder, link: Link, peers: Peers, error: QadEr
     before = read_status(folder.status) or Status(phase="starting")
     failed = {"phase": "failed", "updated": now, "error": error.message, "hint": error.hint}
     write_status(folder.status, before.model_copy(update={**failed, "exit_code": error.exit_code}))
-    peers.report(
-        NodeEnd(node_rank=0, exit_code=error.exit_code, time=now, error=error.message, hint=error.hint)
-    )
+    peers.report(NodeEnd(node_rank=0, exit_code=error.exit_code, time=now, error=error.message, hint=error.hint))
     peers.write_exit_code(error.exit_code)
     at = newest_checkpoint_step(folder)
     stop_chain(folder, link.chain, judge_end(error.exit_code, before=at, after=at, reason=""))

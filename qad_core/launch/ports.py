@@ -30,9 +30,7 @@ def choose_port(wanted: int) -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for_port(
-    address: str, port: int, *, seconds: float, give_up: Callable[[], bool] = lambda: False
-) -> None:
+def wait_for_port(address: str, port: int, *, seconds: float, give_up: Callable[[], bool] = lambda: False) -> None:
     """Wait until machine 0 listens: then the run folder is written and the tokens are there.
 
     Returns at once when `give_up` says so. Raises OutsideError when nothing listens within `seconds`.

@@ -127,7 +127,15 @@ def _pyxis_options(container: ContainerConfig) -> list[str]:
 def _apptainer(container: ContainerConfig, *, gpus: bool) -> list[str]:
     binds = [word for mount in container.mounts for word in ("--bind", mount)]
     workdir = ["--pwd", container.workdir] if container.workdir else []
-    return ["apptainer", "exec", *(["--nv"] if gpus else []), *binds, *workdir, *container.options, str(container.image)]
+    return [
+        "apptainer",
+        "exec",
+        *(["--nv"] if gpus else []),
+        *binds,
+        *workdir,
+        *container.options,
+        str(container.image),
+    ]
 
 
 _SCRIPT = """\
@@ -136,8 +144,8 @@ _SCRIPT = """\
 {options}
 {setup}
 # Where the ranks meet: the first node, by its name or, where that has no address, by what SLURM knows.
-export QAD_CHAIN={chain} SLURM_FILES={slurm_folder}
-export QAD_NODES="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\\n' ' ')"
+QAD_NODES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\\n' ' ')
+export QAD_NODES QAD_CHAIN={chain} SLURM_FILES={slurm_folder}
 MASTER_ADDR=${{QAD_NODES%% *}}
 if ! getent hosts "$MASTER_ADDR" >/dev/null; then
   MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
@@ -146,10 +154,11 @@ export MASTER_ADDR MASTER_PORT={port} NNODES=$SLURM_JOB_NUM_NODES
 start=$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
 echo "$(date '+%F %T') job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on $QAD_NODES meeting at $MASTER_ADDR:$MASTER_PORT"
 
-# SLURM signals this shell before the walltime and at a preemption; the trainer saves and exits 3.
+# SLURM signals this shell alone before the walltime: passed on, it makes the trainer save and exit 3. A SIGTERM
+# it sends to the step by itself; srun would abort the step if it got ours as well.
 step=
 trap 'kill -USR1 "$step" 2>/dev/null' USR1
-trap 'kill -TERM "$step" 2>/dev/null' TERM
+trap : TERM
 
 # NODE_RANK is SLURM_NODEID, which srun gives each task.
 {command} &
@@ -158,7 +167,7 @@ while :; do
   wait "$step"
   code=$?
   # A trapped signal ends the wait, not the step.
-  [ "$code" -gt 128 ] && kill -0 "$step" 2>/dev/null || break
+  if [ "$code" -le 128 ] || ! kill -0 "$step" 2>/dev/null; then break; fi
 done
 wait "$step"
 again=$?
@@ -168,11 +177,11 @@ again=$?
 if [ -s "$SLURM_FILES/$start.exit" ]; then
   code=$(cat "$SLURM_FILES/$start.exit")
 elif [ ! -e "$SLURM_FILES/$start.started" ]; then
-  echo "the command did not start on the first node" >"$SLURM_FILES/$QAD_CHAIN.stop"
+  echo "the command did not start on the first node, see err_... beside this log" >"$SLURM_FILES/$QAD_CHAIN.stop"
 fi
 if [ -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then
   echo "$(date '+%F %T') the chain ends here: $(cat "$SLURM_FILES/$QAD_CHAIN.stop")"
-  for job in $(grep -vx "$SLURM_JOB_ID" "$SLURM_FILES/$QAD_CHAIN.jobs"); do
+  grep -vx "$SLURM_JOB_ID" "$SLURM_FILES/$QAD_CHAIN.jobs" | while read -r job; do
     scancel --state=PENDING "$job"
   done
 fi

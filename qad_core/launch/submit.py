@@ -65,7 +65,7 @@ class Submitter:
         for job in read_jobs(folder.jobs):
             if job.unresolved:
                 token = job.id.removeprefix("slurm-")
-                found = self._await_answer(lambda token=token: self.client.find_submission(f"qad:{token}"))
+                found = self.ask_patiently(lambda token=token: self.client.find_submission(f"qad:{token}"))
                 known = {"slurm_job_id": found} if found else {"refused": "it never reached SLURM"}
                 append_job(folder.jobs, Job.model_validate({"id": job.id, "kind": "slurm", **known}))
 
@@ -74,9 +74,21 @@ class Submitter:
         jobs = [job for job in read_jobs(folder.jobs) if job.slurm_job_id and job.ended is None]
         if not jobs:
             return []
-        queue = self._await_answer(lambda: self.client.queue([job.slurm_job_id for job in jobs]))
+        queue = self.ask_patiently(lambda: self.client.queue([job.slurm_job_id for job in jobs]))
         waiting = {entry.job_id for entry in queue if not is_finished(entry.state)}
         return [job for job in jobs if job.slurm_job_id in waiting]
+
+    def ask_patiently(self, ask: Callable[[], Answer], deadline: float | None = None) -> Answer:
+        """Ask until SLURM answers; raises its SlurmUnavailable when it has not by the deadline."""
+        deadline = time.monotonic() + self.patience_seconds if deadline is None else deadline
+        while True:
+            try:
+                return ask()
+            except SlurmUnavailable as error:
+                if time.monotonic() + RETRY_SECONDS > deadline:
+                    raise
+                self.say(f"{error.message} Asking again.")
+                time.sleep(RETRY_SECONDS)
 
     def _submit_links(self, submission: Submission) -> list[Job]:
         batch, jobs = submission.batch, list[Job]()
@@ -123,25 +135,13 @@ class Submitter:
                 )
             except SlurmUnavailable as error:
                 self.say(f"{error.message} Looking for the job before another try.")
-            found = self._await_answer(lambda: self.client.find_submission(link.comment), deadline)
+            found = self.ask_patiently(lambda: self.client.find_submission(link.comment), deadline)
             if found is None:
                 time.sleep(SETTLE_SECONDS)
-                found = self._await_answer(lambda: self.client.find_submission(link.comment), deadline)
+                found = self.ask_patiently(lambda: self.client.find_submission(link.comment), deadline)
             if found is not None:
                 self.say(f"SLURM has it: job {found}.")
                 return found
-
-    def _await_answer(self, ask: Callable[[], Answer], deadline: float | None = None) -> Answer:
-        """Ask until SLURM answers; raises its SlurmUnavailable when it has not by the deadline."""
-        deadline = time.monotonic() + self.patience_seconds if deadline is None else deadline
-        while True:
-            try:
-                return ask()
-            except SlurmUnavailable as error:
-                if time.monotonic() + RETRY_SECONDS > deadline:
-                    raise
-                self.say(f"{error.message} Asking again.")
-                time.sleep(RETRY_SECONDS)
 
     def _take_back(self, jobs: Sequence[Job]) -> None:
         if jobs:

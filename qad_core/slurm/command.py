@@ -1,0 +1,62 @@
+"""Runs one command to its end or its timeout; of SLURM it knows only that a missing slurm.conf is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qad_core.slurm.errors import SlurmMissing
+from qad_core.slurm.failures import no_answer
+
+
+def find_program(name: str, environ: Mapping[str, str]) -> str:
+    """Path of a command of SLURM's.
+
+    Raises SlurmMissing when it is not on the PATH, and when SLURM_CONF names no file, which the command would
+    wait a minute for.
+    """
+    program = shutil.which(name, path=environ.get("PATH", os.defpath))
+    if program is None:
+        raise SlurmMissing(f"{name} is not on the PATH.", "Run this on a login node of a SLURM cluster.")
+    configuration = environ.get("SLURM_CONF")
+    if configuration and not Path(configuration).is_file():
+        raise SlurmMissing(
+            f"SLURM_CONF names {configuration}, which is no file that can be read.",
+            "Let it name the cluster's slurm.conf, or unset it where SLURM finds its configuration by itself.",
+        )
+    return program
+
+
+def run_in_time(
+    command: Sequence[str], environ: Mapping[str, str], seconds: float, *, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What the command printed and its exit code; `stdin` is its input, None for none.
+
+    Raises SlurmUnavailable when it takes longer than `seconds`. Then, and when we are interrupted, its whole
+    process group is killed.
+    """
+    with subprocess.Popen(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=seconds)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise no_answer(f"{Path(command[0]).name} said nothing in {seconds:g} s") from error
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)

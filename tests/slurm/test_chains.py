@@ -1,0 +1,132 @@
+"""Chains on a real SLURM: what a walltime, a lost node, a silent controller and a cancelled link do to a run.
+
+Every chain here ends with the run done, each step in metrics.jsonl once, and no job left or doubled.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import SlurmCluster
+from tests.slurm.tiny_chain import LoginNode, job_states, steps_of
+
+LONG = "train.train_samples=4000"
+"""500 steps: minutes."""
+
+
+@pytest.fixture
+def login(slurm: SlurmCluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> LoginNode:
+    return LoginNode(slurm, tmp_path / "runs", tmp_path_factory.getbasetemp() / "data")
+
+
+def test_a_link_that_runs_into_its_walltime_saves_and_the_next_goes_on(login: LoginNode) -> None:
+    short = ("cluster.slurm.time_limit=2:00", "checkpoint.interval=0", "train.train_samples=2400")
+    login.submit("wall", "--links", "12", *short)
+    status = login.wait_for_end("wall", 900)
+    assert status["state"] == "done", login.logs()
+    first, *_ = status["links"]
+    assert first["exit_code"] == 3 and "stopped early and saved" in first["words"]
+    # Only the walltime's signal saves here, so a step that was lost would be done twice, or be missing.
+    assert steps_of(login.folder("wall")) == list(range(1, 301))
+
+
+def test_a_chain_survives_a_killed_node_and_a_cancelled_middle_link(login: LoginNode) -> None:
+    """Node 2 crashes under link 1, whose job SLURM starts again; link 2 is cancelled while it waits."""
+    jobs = login.submit("crash", "--links", "3", "train.train_samples=960", "checkpoint.interval=10")
+    login.wait_for_step("crash", 25)
+    login.cluster.crash("node2")
+    assert login.run("cancel", str(login.folder("crash")), "--now").returncode in (0, 2)
+    login.cluster.start_part("node2")
+    status = login.wait_for_end("crash", 600)
+    assert status["state"] == "done", login.logs()
+    assert steps_of(login.folder("crash")) == list(range(1, 121))
+    assert len(set(jobs)) == 3
+
+
+def test_a_controller_that_is_down_for_a_minute_costs_no_job_and_no_knowledge(login: LoginNode) -> None:
+    (running,) = login.submit("down", LONG, "checkpoint.interval=10")
+    login.wait_for_step("down", 3)
+    login.cluster.stop("slurmctld")
+    submission = login.start(*login.submit_arguments("second", "train.train_samples=64"))
+    began = time.monotonic()
+    while time.monotonic() < began + 60:
+        status = login.status("down")
+        (link,) = status["links"]
+        assert link["stage"] == "unknown" and link["job_id"] == running and status["not_known"]
+        assert status["state"] in ("running", "unknown") and status["step"] >= 3  # status.json goes on telling
+    login.cluster.start_part("slurmctld")
+    output, _ = submission.communicate(timeout=300)
+    assert submission.returncode == 0, output
+    assert "does not answer" in output
+    (second,) = [link["job_id"] for link in login.status("second")["links"]]
+    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout.splitlines()
+    assert len([line for line in queue if f"qad:{token_of(login, 'second')}" in line]) == 1
+    assert second in {line.split("|")[0] for line in queue}
+    login.run("cancel", str(login.folder("down")), "--chain", "--now")
+    assert login.wait_for_end("second", 300)["state"] == "done"
+
+
+def test_an_answer_of_sbatch_that_got_lost_makes_no_second_job(login: LoginNode) -> None:
+    """slurmctld hangs while sbatch waits; the job comes to be only when it goes on, after sbatch has given up."""
+    login.cluster.pause("slurmctld")
+    submission = login.start(*login.submit_arguments("lost", "train.train_samples=64"))
+    time.sleep(25)  # sbatch gives up after MessageTimeout, 10 s
+    login.cluster.resume("slurmctld")
+    output, _ = submission.communicate(timeout=300)
+    assert submission.returncode == 0, output
+    assert "Looking for the job before another try" in output
+    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout.splitlines()
+    ours = [line for line in queue if f"qad:{token_of(login, 'lost')}" in line]
+    assert len(ours) == 1, queue
+    assert login.wait_for_end("lost")["state"] == "done"
+
+
+def test_a_submission_that_was_killed_itself_is_cleared_up_by_the_next(login: LoginNode) -> None:
+    login.cluster.pause("slurmctld")
+    submission = login.start(*login.submit_arguments("killed", "train.train_samples=64"))
+    time.sleep(6)
+    submission.kill()
+    submission.wait()
+    login.cluster.resume("slurmctld")
+    time.sleep(5)
+    again = login.run(*login.submit_arguments("killed", "train.train_samples=64"))
+    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout
+    assert queue.count("qad:") == 1, (queue, again.stdout, again.stderr)
+    assert login.wait_for_end("killed")["state"] == "done"
+
+
+def test_a_crash_loop_does_not_burn_the_allocation(login: LoginNode) -> None:
+    """Every link fails at once: the first takes the others with it."""
+    jobs = login.submit("loop", "--links", "4", "train.train_samples=64", "cluster.threads_per_process=1")
+    login.folder("loop").joinpath("config.yaml").write_text("model: broken\n")
+    status = login.wait_for_end("loop", 120)
+    assert [link["stage"] for link in status["links"]] == ["ended"] * 4
+    assert job_states(login.cluster, jobs) == ["FAILED", "CANCELLED", "CANCELLED", "CANCELLED"]
+
+
+def test_links_that_are_left_when_the_run_is_done_leave_the_queue(login: LoginNode) -> None:
+    jobs = login.submit("early", "--links", "3", "train.train_samples=64")
+    status = login.wait_for_end("early")
+    assert status["state"] == "done"
+    assert job_states(login.cluster, jobs) == ["COMPLETED", "CANCELLED", "CANCELLED"]
+
+
+def test_cancel_saves_first_and_the_chain_can_be_cancelled_whole(login: LoginNode) -> None:
+    login.submit("cancel", "--links", "3", LONG, "checkpoint.interval=0")
+    login.wait_for_step("cancel", 5)
+    answer = login.json("cancel", str(login.folder("cancel")), "--chain")
+    assert len(answer["data"]["stopping"]) == 1 and len(answer["data"]["cancelled"]) == 2
+    status = login.wait_for_end("cancel", 120)
+    assert status["state"] == "stopped" and status["checkpoint_step"] == status["step"] >= 5
+    assert steps_of(login.folder("cancel"))[-1] == status["checkpoint_step"]
+
+
+def token_of(login: LoginNode, tag: str) -> str:
+    """Token of a run's only submission."""
+    from qad_core.run.jobs import read_jobs
+
+    (job,) = read_jobs(login.folder(tag) / "jobs.jsonl")
+    return job.id.removeprefix("slurm-")
