@@ -56,6 +56,10 @@ class RunError(QadError):
     """A run folder cannot be used: another run's, not writable, not there."""
 
 
+class BusyError(RunError):
+    """A run folder that another start or submission holds: nothing in it may be touched."""
+
+
 class DivergedError(QadError):
     """The loss was not finite three times in a row; the state from before is saved."""
 

@@ -92,7 +92,7 @@ def find_disk(problems: list[Problem]) -> str:
 
 
 def find_slurm(problems: list[Problem]) -> str:
-    """SLURM's version, whether its controller answers, and its partitions; a machine without it can train all the same."""
+    """SLURM's version and partitions, and whether its controller answers; training works without."""
     client = SlurmClient()
     try:
         version = client.version()

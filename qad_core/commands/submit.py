@@ -17,18 +17,12 @@ from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
 from qad_core.errors import ConfigError, ExitCode, RunError
 from qad_core.launch.chain import SPARE_LINKS, ChainEstimate, estimate_chain
+from qad_core.launch.dependency import check_dependency, parse_after
 from qad_core.launch.node import is_done
 from qad_core.launch.sbatch import BatchJob, make_script
-from qad_core.launch.submission import (
-    Submission,
-    describe_calls,
-    jobs_of_dependency,
-    make_links,
-    new_chain_token,
-    parse_after,
-)
-from qad_core.launch.trial import find_refusal
+from qad_core.launch.submission import Submission, describe_calls, make_links, new_chain_token
 from qad_core.launch.submit import PATIENCE_SECONDS, Submitter, secrets_in_script
+from qad_core.launch.trial import find_refusal
 from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, read_jobs
@@ -37,8 +31,7 @@ from qad_core.run.show import show_duration
 from qad_core.run.status import read_status
 from qad_core.run.store import is_run_folder
 from qad_core.slurm.client import SlurmClient
-from qad_core.slurm.errors import AccountingUnavailable
-from qad_core.slurm.jobs import is_finished, never_starts, reason_words, state_words, what_to_do
+from qad_core.slurm.jobs import never_starts, reason_words, state_words, what_to_do
 
 
 @dataclass(frozen=True)
@@ -75,19 +68,23 @@ def submit(experiment: str, overrides: Sequence[str], roots: Sequence[Path], opt
     client = SlurmClient()
     estimate = _estimate(folder, resolved.config, options)
     submission = _plan(resolved, folder, client, roots, options, estimate)
-    say = (lambda text: error_console().print(text, markup=False)) if not options.as_json else (lambda text: None)
     if not options.as_json:
         _print_plan(submission, estimate)
     if options.dry_run:
         _print_dry_run(submission, estimate, as_json=options.as_json)
         return ExitCode.DONE
-    submitter = Submitter(client, say, options.patience_seconds)
+    submitter = Submitter(client, _say, options.patience_seconds)
     refusal = submitter.ask_patiently(lambda: find_refusal(client, resolved.config, Path.cwd()))
     if refusal is not None:
         return show_problems([refusal], as_json=options.as_json)
     jobs = submitter.submit(submission, fresh=options.fresh)
     _report(client, submission, estimate, jobs, as_json=options.as_json)
     return ExitCode.DONE
+
+
+def _say(text: str) -> None:
+    """What happens meanwhile, on stderr."""
+    error_console().print(text, markup=False)
 
 
 def _config_of_run(experiment: str, roots: Sequence[Path]) -> str | None:
@@ -155,7 +152,7 @@ def _plan(
     after = None
     if options.after is not None:
         after = parse_after(options.after, lambda run: _last_job_of(run, roots))
-        _check_dependency(client, after)
+        check_dependency(client, after)
     chain = new_chain_token()
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     batch = BatchJob(folder, chain, stamp, Path.cwd())
@@ -175,35 +172,6 @@ def _last_job_of(run: str, roots: Sequence[Path]) -> str:
     if not jobs:
         raise RunError(f"The run {folder.name} has no SLURM job to wait for.", "Submit it first, or name a job id.")
     return jobs[-1]
-
-
-def _check_dependency(client: SlurmClient, dependency: str) -> None:
-    """SLURM takes a dependency on a job that it does not know and starts at once; we do not.
-
-    Raises ConfigError for an unknown job, and for one whose end can no longer satisfy the dependency.
-    """
-    for kind, job_id in jobs_of_dependency(dependency):
-        known = client.queue([job_id])
-        state = known[0].state if known else _accounted_state(client, job_id)
-        if state is None:
-            raise ConfigError(
-                f"--after names job {job_id}, which SLURM does not know.",
-                "It would take the dependency as met and start at once. See `qad_core status` for the job's id.",
-            )
-        succeeded = state == "COMPLETED"
-        if is_finished(state) and ((kind == "afterok" and not succeeded) or (kind == "afternotok" and succeeded)):
-            raise ConfigError(
-                f"--after {kind}:{job_id} can never be met: job {job_id} has ended as {state}.",
-                "Use afterany, or wait for another job.",
-            )
-
-
-def _accounted_state(client: SlurmClient, job_id: str) -> str | None:
-    try:
-        found = client.accounting([job_id])
-    except AccountingUnavailable:
-        return None
-    return found[0].state if found else None
 
 
 def _print_plan(submission: Submission, estimate: ChainEstimate | None) -> None:
@@ -269,8 +237,6 @@ def _as_json(submission: Submission, estimate: ChainEstimate | None, jobs: Seque
         "script": submission.script,
         "script_path": submission.batch.script,
         "links_needed": estimate.links if estimate else None,
-        "links": [
-            {"link": link.number, "dependency": link.dependency, "comment": link.comment} for link in submission.links
-        ],
+        "links": [{"link": link.number, "after": link.after, "comment": link.comment} for link in submission.links],
         "jobs": [{"link": job.link, "job_id": job.slurm_job_id, "dependency": job.dependency} for job in jobs],
     }

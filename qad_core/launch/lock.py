@@ -14,7 +14,7 @@ import socket
 from collections.abc import Generator
 from pathlib import Path
 
-from qad_core.errors import RunError
+from qad_core.errors import BusyError, RunError
 from qad_core.run.folder import RunFolder
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
@@ -26,7 +26,7 @@ the links of a chain apart."""
 def locked_folder(folder: RunFolder) -> Generator[int]:
     """Hold the folder's lock; yields the file descriptor that ranks inherit.
 
-    Raises RunError naming the holder when another start of this run lives, and when the folder
+    Raises BusyError naming the holder when another start of this run lives, and RunError when the folder
     cannot be written to.
     """
     with _locked(
@@ -40,7 +40,7 @@ def locked_folder(folder: RunFolder) -> Generator[int]:
 
 @contextlib.contextmanager
 def locked_submission(folder: RunFolder) -> Generator[None]:
-    """Keep two submissions of one run apart; raises RunError as `locked_folder`."""
+    """Keep two submissions of one run apart; raises as `locked_folder`."""
     with _locked(folder, folder.submit_lock, "is being submitted already", "Wait for that submission's end."):
         yield
 
@@ -53,7 +53,7 @@ def _locked(folder: RunFolder, path: Path, busy: str, hint: str) -> Generator[in
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise RunError(f"The run {folder.name} {busy} ({holder}).", hint) from error
+            raise BusyError(f"The run {folder.name} {busy} ({holder}).", hint) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

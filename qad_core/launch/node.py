@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from qad_core.config.load import read_resolved
-from qad_core.config.schema import SlurmConfig
-from qad_core.errors import ConfigError, ExitCode, QadError, explain_os_error
+from qad_core.config.schema import RunConfig, SlurmConfig
+from qad_core.errors import BusyError, ConfigError, ExitCode, QadError, explain_os_error
 from qad_core.launch.chain import Verdict, judge_end, judge_start
 from qad_core.launch.peers import NodeEnd, Peers
 from qad_core.launch.plan import LaunchPlan, make_plan
@@ -43,13 +43,6 @@ class Link:
     slurm_job_id: str
     restarts: int
     nodes: tuple[str, ...]
-    time_limit_seconds: int
-    stop_seconds_before_limit: int
-
-    @property
-    def stop_at_seconds(self) -> int:
-        """When SLURM is asked to send SIGUSR1, from the job's start."""
-        return self.time_limit_seconds - self.stop_seconds_before_limit
 
     @property
     def id(self) -> str:
@@ -78,17 +71,17 @@ def main(arguments: list[str]) -> int:
 
 def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
     """Run this node's ranks and, on the first node, judge the chain before and after; the exit code."""
-    config = read_resolved(folder.config).config
-    link = read_link(environ, config.cluster.slurm)
+    link = read_link(environ)
     node_rank = int(environ.get("NODE_RANK") or environ.get("SLURM_NODEID") or "0")
-    peers = Peers(folder.slurm, link.key, node_rank, config.cluster.nodes)
+    peers = Peers(folder.slurm, link.key, node_rank, max(len(link.nodes), 1))
     try:
         require_trainer()
+        config = read_resolved(folder.config).config
         plan = make_plan(config, folder.path, environ)
         if node_rank > 0:
             ending = run_local(plan, None, peers=peers, each_poll=lambda: None)
         else:
-            ending = _run_first_node(plan, link, peers, config.train.train_iterations)
+            ending = _run_first_node(plan, link, peers, config)
     except QadError as error:
         if node_rank == 0:
             _fail_before_ranks(folder, link, peers, error)
@@ -97,7 +90,7 @@ def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
     return ending.exit_code
 
 
-def read_link(environ: Mapping[str, str], slurm: SlurmConfig) -> Link:
+def read_link(environ: Mapping[str, str]) -> Link:
     """This job as SLURM's and the batch script's variables name it; raises ConfigError outside of such a job."""
     missing = [name for name in ("SLURM_JOB_ID", "QAD_SUBMISSION", "QAD_CHAIN") if not environ.get(name)]
     if missing:
@@ -111,13 +104,11 @@ def read_link(environ: Mapping[str, str], slurm: SlurmConfig) -> Link:
         slurm_job_id=environ["SLURM_JOB_ID"],
         restarts=int(environ.get("SLURM_RESTART_COUNT") or "0"),
         nodes=tuple(environ.get("QAD_NODES", "").split()),
-        time_limit_seconds=slurm.time_limit_seconds,
-        stop_seconds_before_limit=slurm.stop_seconds_before_limit,
     )
 
 
-def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, train_iterations: int) -> Ending:
-    folder = plan.run_folder
+def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, config: RunConfig) -> Ending:
+    folder, train_iterations = plan.run_folder, config.train.train_iterations
     (folder.slurm / f"{link.key}.started").touch()  # from here on it is for us to judge, not for the batch script
     jobs = read_jobs(folder.jobs)
     known = next((job for job in jobs if job.id == link.id), Job(id=link.id, kind="slurm"))
@@ -128,7 +119,7 @@ def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, train_iterations
     if not verdict.goes_on:
         return _refuse_start(folder, link, peers, verdict)
     start = _start_record(plan, link, known, at)
-    note = partial(_note_signal, folder, start, link)
+    note = partial(_note_signal, folder, start, config.cluster.slurm)
     ending = run_local(plan, None, job=start, peers=peers, on_signal=note, each_poll=lambda: None)
     peers.report(NodeEnd(node_rank=0, exit_code=ending.exit_code, time=time.time(), error=ending.error))
     peers.write_exit_code(ending.exit_code)
@@ -177,11 +168,11 @@ def _start_record(plan: LaunchPlan, link: Link, known: Job, at: int | None) -> J
     return Job.model_validate(record)
 
 
-def _note_signal(folder: RunFolder, job: Job, link: Link, number: int) -> None:
+def _note_signal(folder: RunFolder, job: Job, slurm: SlurmConfig, number: int) -> None:
     """Write down what told this link to stop, at the moment it did: it may be killed before it can save."""
     elapsed = time.time() - (job.started or 0.0)
-    warned_at = link.stop_at_seconds if number == signal.SIGUSR1 else link.time_limit_seconds
-    walltime = elapsed >= warned_at - WALLTIME_SLACK_SECONDS
+    kept = slurm.stop_seconds_before_limit if number == signal.SIGUSR1 else 0
+    walltime = elapsed >= slurm.time_limit_seconds - kept - WALLTIME_SLACK_SECONDS
     note = Job(id=job.id, kind="slurm", stopped_by="walltime" if walltime else "signal")
     append_job(folder.jobs, note)
 
@@ -199,13 +190,17 @@ def _refuse_start(folder: RunFolder, link: Link, peers: Peers, verdict: Verdict)
 
 
 def _fail_before_ranks(folder: RunFolder, link: Link, peers: Peers, error: QadError) -> None:
+    """Say so to everyone; but of a run that another start is busy with, nothing is touched."""
     now = time.time()
     append_job(folder.jobs, Job(id=link.id, kind="slurm", ended=now, exit_code=error.exit_code))
+    end = NodeEnd(node_rank=0, exit_code=error.exit_code, time=now, error=error.message, hint=error.hint)
+    peers.report(end)
+    peers.write_exit_code(error.exit_code)
+    if isinstance(error, BusyError):
+        return
     before = read_status(folder.status) or Status(phase="starting")
     failed = {"phase": "failed", "updated": now, "error": error.message, "hint": error.hint}
     write_status(folder.status, before.model_copy(update={**failed, "exit_code": error.exit_code}))
-    peers.report(NodeEnd(node_rank=0, exit_code=error.exit_code, time=now, error=error.message, hint=error.hint))
-    peers.write_exit_code(error.exit_code)
     at = newest_checkpoint_step(folder)
     stop_chain(folder, link.chain, judge_end(error.exit_code, before=at, after=at, reason=""))
 

@@ -152,7 +152,8 @@ if ! getent hosts "$MASTER_ADDR" >/dev/null; then
 fi
 export MASTER_ADDR MASTER_PORT={port} NNODES=$SLURM_JOB_NUM_NODES
 start=$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
-echo "$(date '+%F %T') job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on $QAD_NODES meeting at $MASTER_ADDR:$MASTER_PORT"
+now() {{ date '+%F %T'; }}
+echo "$(now) job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on ${{QAD_NODES% }}, port $MASTER_PORT of $MASTER_ADDR"
 
 # SLURM signals this shell alone before the walltime: passed on, it makes the trainer save and exit 3. A SIGTERM
 # it sends to the step by itself; srun would abort the step if it got ours as well.
@@ -180,11 +181,11 @@ elif [ ! -e "$SLURM_FILES/$start.started" ]; then
   echo "the command did not start on the first node, see err_... beside this log" >"$SLURM_FILES/$QAD_CHAIN.stop"
 fi
 if [ -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then
-  echo "$(date '+%F %T') the chain ends here: $(cat "$SLURM_FILES/$QAD_CHAIN.stop")"
+  echo "$(now) the chain ends here: $(cat "$SLURM_FILES/$QAD_CHAIN.stop")"
   grep -vx "$SLURM_JOB_ID" "$SLURM_FILES/$QAD_CHAIN.jobs" | while read -r job; do
     scancel --state=PENDING "$job"
   done
 fi
-echo "$(date '+%F %T') job $SLURM_JOB_ID ends with exit code $code"
+echo "$(now) job $SLURM_JOB_ID ends with exit code $code"
 exit "$code"
 """

@@ -5,17 +5,15 @@ Pure: `submit.py` acts on it, and `--dry-run` prints it.
 
 from __future__ import annotations
 
-import re
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qad_core.config.load import ResolvedConfig
 from qad_core.errors import ConfigError
 from qad_core.launch.sbatch import BatchJob
 
-AFTER_KINDS = ("afterok", "afterany", "afternotok", "after")
 _MOST_LINKS = 100
 
 
@@ -27,8 +25,8 @@ class LinkPlan:
     """1-based place in the chain."""
     token: str
     """Tells this call from any other; SLURM keeps it as the job's comment."""
-    dependency: str | None
-    """What it waits for, `afterany:{previous}` where that is the link before."""
+    after: str | None
+    """What it waits for beside the links before it, as sbatch takes it."""
 
     @property
     def job_record(self) -> str:
@@ -40,9 +38,13 @@ class LinkPlan:
         """The job's comment."""
         return f"qad:{self.token}"
 
-    def dependency_on(self, previous: str) -> str | None:
-        """The --dependency with the id of the link before in it."""
-        return None if self.dependency is None else self.dependency.replace("{previous}", previous)
+    def dependency_on(self, jobs: Sequence[str]) -> str | None:
+        """The --dependency of a link behind these jobs of the same run: the end of all, however they end.
+
+        Of all, because the end of the last alone comes early where it is cancelled while another runs.
+        """
+        earlier = [f"afterany:{':'.join(jobs)}"] if jobs else []
+        return ",".join([*([self.after] if self.after else []), *earlier]) or None
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,14 @@ class Submission:
 
 
 def make_links(count: int, chain: str, after: str | None) -> tuple[LinkPlan, ...]:
-    """The links of a chain: the first waits for `after`, each other for the end of the one before, however it ends.
+    """The links of a chain, of which the first waits for `after`.
 
     Raises ConfigError for a count that is none.
     """
     if not 1 <= count <= _MOST_LINKS:
         raise ConfigError(f"{count} links", f"Take 1 to {_MOST_LINKS}.")
     return tuple(
-        LinkPlan(number, f"{chain}-{number}", after if number == 1 else "afterany:{previous}")
-        for number in range(1, count + 1)
+        LinkPlan(number, f"{chain}-{number}", after if number == 1 else None) for number in range(1, count + 1)
     )
 
 
@@ -73,33 +74,12 @@ def new_chain_token() -> str:
     return secrets.token_hex(6)
 
 
-def parse_after(text: str, job_of_run: Callable[[str], str]) -> str:
-    """A dependency as sbatch takes it: `singleton`, or `afterok:JOB[:JOB...]`, where a JOB may be a run's name.
-
-    `job_of_run` gives the id of a run's last job. Raises ConfigError for anything else.
-    """
-    if text == "singleton":
-        return text
-    kind, colon, jobs = text.partition(":")
-    names = [name for name in jobs.split(":") if name]
-    if kind not in AFTER_KINDS or not colon or not names:
-        hint = f"Write {', '.join(f'{name}:JOB' for name in AFTER_KINDS)} or singleton; JOB is a job id or a run."
-        raise ConfigError(f"--after {text!r} is no dependency", hint)
-    return ":".join([kind, *(name if re.fullmatch(r"\d+(_\d+)?", name) else job_of_run(name) for name in names)])
-
-
-def jobs_of_dependency(dependency: str | None) -> list[tuple[str, str]]:
-    """(kind, job id) of everything that a dependency waits for."""
-    kind, _, jobs = (dependency or "").partition(":")
-    return [(kind, job) for job in jobs.split(":") if job]
-
-
 def describe_calls(submission: Submission) -> str:
     """The calls of sbatch, as one would type them."""
     lines: list[str] = []
     for link in submission.links:
         words = ["sbatch", "--parsable", f"--comment={link.comment}"]
-        dependency = link.dependency_on(f"JOB_OF_LINK_{link.number - 1}")
+        dependency = link.dependency_on([f"JOB_OF_LINK_{number}" for number in range(1, link.number)])
         if dependency:
             words += [f"--dependency={dependency}", "--kill-on-invalid-dep=no"]
         lines.append(shlex.join([*words, str(submission.batch.script)]))

@@ -58,7 +58,7 @@ class Submitter:
             if not live:
                 write_folder(folder, submission.resolved)
             _write_script(submission)
-            return self._submit_links(submission)
+            return self._submit_links(submission, live)
 
     def clear_up(self, folder: RunFolder) -> None:
         """Find out what became of calls of sbatch whose answer nobody has seen."""
@@ -90,11 +90,11 @@ class Submitter:
                 self.say(f"{error.message} Asking again.")
                 time.sleep(RETRY_SECONDS)
 
-    def _submit_links(self, submission: Submission) -> list[Job]:
+    def _submit_links(self, submission: Submission, live: Sequence[Job]) -> list[Job]:
         batch, jobs = submission.batch, list[Job]()
         output, error = log_paths(submission.resolved.config, batch)
         for link in submission.links:
-            dependency = link.dependency_on(jobs[-1].slurm_job_id if jobs else "")
+            dependency = link.dependency_on([job.slurm_job_id for job in (*live, *jobs)])
             planned = Job(
                 id=link.job_record,
                 kind="slurm",
@@ -111,7 +111,7 @@ class Submitter:
             try:
                 job_id = self._submit_link(submission, link, dependency)
             except SlurmRefused as refusal:
-                append_job(batch.folder.jobs, Job(id=planned.id, kind="slurm", refused=refusal.message))
+                append_job(batch.folder.jobs, Job(id=planned.id, kind="slurm", refused=refusal.said))
                 self._take_back(jobs)
                 raise
             append_job(batch.folder.jobs, Job(id=planned.id, kind="slurm", slurm_job_id=job_id))
@@ -160,7 +160,7 @@ def _check_live(folder: RunFolder, submission: Submission, live: Sequence[Job], 
         return
     ids = ", ".join(job.slurm_job_id for job in live)
     cancel = f"Cancel what is left with `qad_core cancel {folder.name} --chain`"
-    if fresh or submission.links[0].dependency is None:
+    if fresh or submission.links[0].after is None:
         raise RunError(
             f"The run {folder.name} is in the queue already: job(s) {ids}.",
             f"{cancel}, or put more links behind them with --after afterany:{live[-1].slurm_job_id}.",

@@ -25,7 +25,7 @@ _NO_ANSWER = (
     "Unexpected message received",
 )  # fmt: skip
 UNKNOWN_JOB = "Invalid job id specified"
-_WRONG_COLUMN = ("Invalid job format specification", "Invalid node format specification", "Invalid field requested")
+_WRONG_COLUMN = ("Invalid job format specification", "Invalid field requested")
 _UNKNOWN_USER = "Invalid user"
 _ACTION_HINTS = (
     ("Access/permission denied", "The job belongs to someone else."),

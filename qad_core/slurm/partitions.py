@@ -13,6 +13,8 @@ from qad_core.slurm.records import COLUMN_END
 from qad_core.slurm.values import gpus_of_node, leading_number, seconds_of_duration
 
 PARTITION_COLUMNS = ("Partition", "Available", "Time", "StateLong", "Nodes", "Gres", "GresUsed")
+PARTITION_FORMAT = ",".join(f"{column}:{COLUMN_END}" for column in PARTITION_COLUMNS)
+"""As --Format takes it."""
 _FLAGS = "*~#!%$@^-+"
 """What may follow a node's state; `*` is a node that does not respond."""
 _IDLE = frozenset({"idle", "planned"})

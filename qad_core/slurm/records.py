@@ -32,6 +32,8 @@ QUEUE_COLUMNS = (
     "tres-per-job", "tres-per-node", "tres-per-task", "PriorityLong", "RestartCnt", "Comment", "Name",
 )  # fmt: skip
 """JobID would be the same for all waiting tasks of an array."""
+QUEUE_FORMAT = f":{COLUMN_END},".join(QUEUE_COLUMNS) + f":{RECORD_END}"
+"""As --Format takes it."""
 ACCOUNTING_COLUMNS = (
     "JobID", "State", "ExitCode", "Submit", "Start", "End", "ElapsedRaw", "TimelimitRaw", "NodeList", "Reason",
 )  # fmt: skip

@@ -62,7 +62,7 @@ REFUSALS: tuple[tuple[str, Refusal], ...] = tuple(
         (("Invalid node name specified", "Requested nodes not in this partition", "Invalid feature specification",
           "reservation is invalid", "Access denied to requested reservation", "reservation not usable",
           "Invalid license specification", "Invalid job array specification", "unrecognized option",
-          "option requires an argument", "Invalid --"),
+          "requires an argument", "Invalid --", "Invalid numeric value"),
          _SLURM + "extra_options", "It names what this cluster does not have or does not let you use."),
         (("dependency problem", "Circular job dependency"),
          "", "Name jobs that SLURM knows, as --after afterok:123; `squeue --me` lists yours."),

@@ -238,7 +238,7 @@ def test_the_run_folder_says_what_was_started(tmp_path: Path) -> None:
     assert "name: tiny # file configs/models/tiny.yaml" in folder.config.read_text()
     assert "fingerprint" in json.loads(folder.identity.read_text())
     (job,) = read_jobs(folder.jobs)
-    assert job.pid == os.getpid() and job.ended is not None and job.ended >= job.started
+    assert job.pid == os.getpid() and job.started is not None and job.ended is not None and job.ended >= job.started
 
 
 def test_a_failed_preparation_ends_the_start_with_its_own_words_and_code(tmp_path: Path) -> None:

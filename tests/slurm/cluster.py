@@ -87,9 +87,8 @@ class SlurmCluster:
 
     def run(self, argv: Sequence[str | Path], timeout_seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command as a user of the cluster; its exit code is the caller's to judge."""
-        return subprocess.run(
-            argv, env=os.environ | self.environ, capture_output=True, text=True, timeout=timeout_seconds
-        )
+        environ = _outer_environ() | self.environ
+        return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=timeout_seconds)
 
     def stop(self, part: str) -> None:
         """Stop a daemon: munged, mariadbd, slurmdbd, slurmctld, node1, node2, ...; a node's jobs go on."""
@@ -150,8 +149,12 @@ def _run_script(directory: Path, *arguments: str, **settings: object) -> None:
 
 
 def _script_environ(directory: Path, settings: Mapping[str, object]) -> dict[str, str]:
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-    return outside | {"SLURM_DEV_DIR": str(directory)} | {name: str(value) for name, value in settings.items()}
+    return _outer_environ() | {"SLURM_DEV_DIR": str(directory)} | {name: str(value) for name, value in settings.items()}
+
+
+def _outer_environ() -> dict[str, str]:
+    """Without what another SLURM has set, should the tests run in a job."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
 
 
 def _hold_lock(directory: Path) -> IO[str]:

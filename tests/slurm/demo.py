@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.slurm.cluster import SlurmCluster, make_directory, remove_stale_clusters
 from tests.slurm.tiny_chain import LoginNode
@@ -69,7 +70,7 @@ def pace_of(login: LoginNode) -> float:
     return pace.seconds_per_iteration
 
 
-def follow(login: LoginNode) -> dict[str, object]:
+def follow(login: LoginNode) -> dict[str, Any]:
     """Print each change of the chain until no link waits or runs."""
     shown = ""
     while True:

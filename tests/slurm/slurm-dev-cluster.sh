@@ -49,8 +49,14 @@ database_socket=$run/db/mysqld.sock
 if is_root; then slurm_user=slurm munge_user=munge database_user=mysql
 else slurm_user=$me munge_user=$me database_user=$me; fi
 
+# shellcheck source-path=SCRIPTDIR source=slurm-dev-packages.sh
+. "$here/slurm-dev-packages.sh"
 # shellcheck source-path=SCRIPTDIR source=slurm-dev-conf.sh
 . "$here/slurm-dev-conf.sh"
+# shellcheck source-path=SCRIPTDIR source=slurm-dev-processes.sh
+. "$here/slurm-dev-processes.sh"
+# shellcheck source-path=SCRIPTDIR source=slurm-dev-start.sh
+. "$here/slurm-dev-start.sh"
 
 say() { printf 'slurm-dev: %s\n' "$*" >&2; }
 die() { say "ERROR: $*"; exit 1; }
@@ -66,10 +72,6 @@ parts() {
     echo slurmctld
     node_names
 }
-as() { # USER COMMAND...
-    local user=$1; shift
-    if is_root; then setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups "$@"; else "$@"; fi
-}
 client() { SLURM_CONF=$etc/slurm.conf timeout 20 "$@"; }
 wait_for() { # SECONDS DESCRIPTION COMMAND...
     local tries=$(($1 * 10)) what=$2; shift 2
@@ -79,185 +81,6 @@ wait_for() { # SECONDS DESCRIPTION COMMAND...
     done
 }
 
-# ---------------------------------------------------------------- packages
-packages_missing() {
-    local pair
-    for pair in slurm-client:sinfo slurmctld:slurmctld slurmd:slurmd munge:munged \
-        slurmdbd:slurmdbd mariadb-server:mariadbd mariadb-client:mariadb-admin; do
-        command -v "${pair#*:}" >/dev/null || echo "${pair%%:*}"
-    done
-    compgen -G '/usr/lib*/slurm*/accounting_storage_mysql.so' >/dev/null ||
-        compgen -G '/usr/lib/*/slurm*/accounting_storage_mysql.so' >/dev/null || echo slurm-wlm-mysql-plugin
-}
-install_packages() {
-    local missing policy=/usr/sbin/policy-rc.d
-    mapfile -t missing < <(packages_missing)
-    [ "${#missing[@]}" -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "SLURM is not installed, and there is no apt-get to install it with."
-    if ! is_root; then
-        sudo -n true 2>/dev/null || die "SLURM is not installed. As root: apt-get install ${missing[*]}"
-        exec sudo -n "$here/${0##*/}" install
-    fi
-    say "installing ${missing[*]}"
-    # The packages' own daemons are not wanted.
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    fi
-    apt_get install "${missing[@]}" || { apt_get update && apt_get install "${missing[@]}"; } ||
-        die "apt-get could not install them: $(tail -n 3 <<<"$apt_output")"
-}
-apt_get() { # sets apt_output
-    apt_output=$(DEBIAN_FRONTEND=noninteractive apt-get -y -q --no-install-recommends -o DPkg::Lock::Timeout=120 "$@" 2>&1)
-}
-
-# ---------------------------------------------------------------- daemons
-pid_file() {
-    case $1 in
-    munged) echo "$run/munge/munged.pid" ;;
-    mariadbd) echo "$run/db/mariadbd.pid" ;;
-    slurmdbd | slurmctld) echo "$run/slurm/$1.pid" ;;
-    *) echo "$run/slurmd-$1.pid" ;;
-    esac
-}
-names_our_directory() { grep -qaF -- "$directory/" "/proc/$1/cmdline" "/proc/$1/environ" 2>/dev/null; }
-pid_of() { # PART: the number of its process, or failure; a stale or recycled number is not believed
-    local pid name state
-    pid=$(tr -dc 0-9 2>/dev/null <"$(pid_file "$1")") && [ -n "$pid" ] || return 1
-    read -r name 2>/dev/null <"/proc/$pid/comm" || return 1
-    [ "$name" = "${1/node*/slurmd}" ] || return 1
-    state=$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$pid/status" 2>/dev/null)
-    [ "$state" != Z ] && names_our_directory "$pid" || return 1
-    echo "$pid"
-}
-is_alive() { pid_of "$1" >/dev/null; }
-is_gone() { ! is_alive "$1"; }
-signal_part() { # SIGNAL PART
-    local pid
-    pid=$(pid_of "$2") || return 0
-    kill "-$1" "$pid" 2>/dev/null || true
-}
-stop_parts() { # PART...: all at once
-    local part tries
-    for part; do signal_part TERM "$part"; signal_part CONT "$part"; done
-    for part; do
-        for ((tries = 300; tries > 0; tries--)); do is_alive "$part" || break; sleep 0.1; done
-        signal_part KILL "$part"
-        rm -f "$(pid_file "$part")"
-    done
-}
-our_processes() { # NAME-PATTERN...: daemons of this cluster, also those that have lost their pid file
-    local folder name pattern
-    for folder in /proc/[0-9]*; do
-        read -r name 2>/dev/null <"$folder/comm" || continue
-        for pattern; do
-            # shellcheck disable=SC2053
-            if [[ $name == $pattern ]] && names_our_directory "${folder#/proc/}"; then echo "${folder#/proc/}"; fi
-        done
-    done
-}
-descendants() {
-    local children child
-    read -ra children < <(cat "/proc/$1"/task/*/children 2>/dev/null | paste -sd' ')
-    for child in "${children[@]}"; do descendants "$child"; echo "$child"; done
-}
-kill_trees() {
-    local pid
-    for pid; do
-        # shellcheck disable=SC2046
-        kill -KILL $(descendants "$pid") "$pid" 2>/dev/null || true
-    done
-}
-
-start_munged() {
-    is_alive munged && return
-    rm -f "$munge_socket" "$munge_socket.lock"
-    as "$munge_user" munged --key-file="$directory/munge/munge.key" --socket="$munge_socket" \
-        --pid-file="$(pid_file munged)" --log-file="$log/munge/munged.log" --seed-file="$directory/munge/munged.seed" \
-        </dev/null >>"$log/start.log" 2>&1 || die_with_logs "munged did not start"
-    wait_for 10 munged munge -S "$munge_socket" -n
-}
-start_mariadbd() {
-    is_alive mariadbd && return
-    local files=(--no-defaults --datadir="$directory/mysql") log_size=--innodb-log-file-size=16M
-    is_root && files+=(--user="$database_user")
-    if [ ! -d "$directory/mysql/mysql" ]; then
-        rm -rf "$directory/mysql"
-        install -d -m 700 "$directory/mysql"
-        is_root && chown "$database_user" "$directory/mysql"
-        mariadb-install-db "${files[@]}" --auth-root-authentication-method=normal --skip-test-db $log_size \
-            </dev/null >"$log/mariadb-install.log" 2>&1 || die_with_logs "mariadb-install-db failed"
-    fi
-    setsid mariadbd "${files[@]}" --socket="$database_socket" --pid-file="$(pid_file mariadbd)" \
-        --port="$(port_of mariadbd)" --bind-address=127.0.0.1 --skip-name-resolve $log_size \
-        --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900 \
-        --performance-schema=OFF --max-allowed-packet=16M </dev/null >>"$log/mariadbd.log" 2>&1 &
-    wait_for 60 mariadbd mariadb-admin --no-defaults -S "$database_socket" -u root ping
-    mariadb --no-defaults -S "$database_socket" -u root -e "create database if not exists slurm_acct_db;
-        create user if not exists 'slurm'@'127.0.0.1' identified by 'slurm';
-        grant all on slurm_acct_db.* to 'slurm'@'127.0.0.1';"
-}
-start_slurmdbd() {
-    is_alive slurmdbd && return
-    # It reads the slurmdbd.conf that lies beside the file SLURM_CONF names.
-    as "$slurm_user" env SLURM_CONF="$etc/slurm.conf" slurmdbd </dev/null >>"$log/start.log" 2>&1 ||
-        die_with_logs "slurmdbd did not start"
-    wait_for 60 slurmdbd port_is_open "$(port_of slurmdbd)"
-}
-port_is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-start_slurmctld() {
-    is_alive slurmctld && return
-    SLURM_CONF=$etc/slurm.conf slurmctld -f "$etc/slurm.conf" </dev/null >>"$log/start.log" 2>&1 ||
-        die_with_logs "slurmctld did not start"
-    wait_for 30 slurmctld client scontrol ping
-}
-start_node() { # NAME
-    is_alive "$1" && return
-    local within=()
-    # shellcheck disable=SC2016
-    [ "$own_host_names" = 1 ] && within=(unshare --uts -- sh -c 'hostname "$0"; exec "$@"' "$1")
-    SLURM_CONF=$etc/slurm.conf "${within[@]}" slurmd -N "$1" -f "$etc/slurm.conf" \
-        </dev/null >>"$log/start.log" 2>&1 || die_with_logs "slurmd of $1 did not start"
-    wait_for 10 "the slurmd of $1" is_alive "$1"
-}
-port_of() { # PART
-    case $1 in
-    slurmctld) echo "$port_base" ;;
-    slurmdbd) echo $((port_base + 1)) ;;
-    mariadbd) echo $((port_base + 2)) ;;
-    node*) echo $((port_base + 10 + ${1#node})) ;;
-    esac
-}
-check_ports() { # before anything answers from there that is not ours
-    local part port
-    for part in $(parts); do
-        port=$(port_of "$part")
-        if [ -n "$port" ] && is_gone "$part" && port_is_open "$port"; then
-            die "port $port is taken by another program; choose others with SLURM_DEV_PORT_BASE (now $port_base)"
-        fi
-    done
-}
-start_part() {
-    case $1 in
-    node*) start_node "$1" ;;
-    *) "start_$1" ;;
-    esac
-}
-make_accounts() {
-    [ "$accounting" = dbd ] && [ ! -e "$etc/accounts" ] || return 0
-    local users user_names=${SLURM_DEV_USERS:-}
-    users=$(printf '%s\n' root "$me" "${user_names//,/$'\n'}" | sed '/^$/d' | sort -u | paste -sd,)
-    manage_accounts cluster dev
-    manage_accounts qos short Priority=100 MaxWall=00:30:00 MaxSubmitJobsPerUser=4 GrpTRES=gres/gpu=16 Flags=DenyOnLimit
-    manage_accounts account demo,other Description=demo Organization=demo Cluster=dev
-    manage_accounts user "$users" Account=demo DefaultAccount=demo QOS=normal,short DefaultQOS=normal Cluster=dev
-    touch "$etc/accounts"
-}
-# sacctmgr fails when there is nothing to add; slurmctld has added the cluster by itself by then, or has not.
-manage_accounts() { client sacctmgr -i -Q add "$@" >>"$log/start.log" 2>&1 || true; }
-
-# ---------------------------------------------------------------- host names
 edit_hosts() { # add | remove: rewritten in place, since it is often a bind mount
     is_root && [ -w /etc/hosts ] || return 0
     local begin="# slurm-dev $directory begin" end="# slurm-dev $directory end" text name
@@ -273,7 +96,6 @@ edit_hosts() { # add | remove: rewritten in place, since it is often a bind moun
     exec 8<&-
 }
 
-# ---------------------------------------------------------------- verbs
 with_lock() { # COMMAND...: one at a time in a directory; daemons must not inherit the lock
     exec 9<"$directory"
     flock -w 120 9 || die "another slurm-dev-cluster.sh is at work in $directory"
@@ -293,7 +115,7 @@ count_nodes() { # STATES-PATTERN
 nodes_are() { [ "$(count_nodes "$1")" = "$nodes" ]; }
 up() {
     local missing began=$SECONDS
-    case $accounting in dbd | filetxt | none) ;; *) die "SLURM_DEV_ACCOUNTING is '$accounting', not dbd, filetxt or none" ;; esac
+    [[ $accounting =~ ^(dbd|filetxt|none)$ ]] || die "SLURM_DEV_ACCOUNTING is '$accounting', not dbd, filetxt or none"
     missing=$(packages_missing | paste -sd' ')
     [ -z "$missing" ] || die "packages are missing: $missing. Install them: $here/${0##*/} install"
     write_configuration
@@ -317,6 +139,8 @@ restore() {
     client sinfo -h -N -p gpu -t down,drain -o %N | sort -u |
         xargs -r -I{} env SLURM_CONF="$etc/slurm.conf" scontrol update nodename={} state=resume
     wait_for 60 "$nodes idle nodes" nodes_are idle
+    # shellcheck disable=SC2046
+    kill_trees $(job_processes)
 }
 no_steps() { [ -z "$(our_processes 'slurmstepd*')" ]; }
 down() {
@@ -327,7 +151,7 @@ down() {
         for ((tries = 80; tries > 0; tries--)); do no_steps && break; sleep 0.1; done
     fi
     # shellcheck disable=SC2046
-    kill_trees $(our_processes 'slurmstepd*')
+    kill_trees $(our_processes 'slurmstepd*') $(job_processes)
     # shellcheck disable=SC2046
     stop_parts $(node_names) slurmctld
     stop_parts slurmdbd
@@ -364,6 +188,8 @@ crash() { # NODE
             [ "$(readlink "$file")" != "$log/slurmd-$1.log" ] || { kill_trees "$pid"; break; }
         done
     done
+    # shellcheck disable=SC2046
+    kill_trees $(job_processes "$1")
     rm -f "$spool/$1/$1"_*.*
     client scontrol update nodename="$1" state=down reason="crashed by slurm-dev"
 }

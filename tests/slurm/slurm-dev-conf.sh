@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The configuration files of slurm-dev-cluster.sh, which sources this and owns the variables that are lower case here.
+# The configuration files of a cluster. slurm-dev-cluster.sh sources this and owns its variables.
 # shellcheck disable=SC2034,SC2154
 
 write_configuration() { # sets configuration_changed

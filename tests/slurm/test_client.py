@@ -125,7 +125,8 @@ def test_what_is_asked_to_be_refused_names_its_config_key(slurm: SlurmCluster, t
     for wrong in ("", "echo no interpreter\n", "#!/bin/bash\r\necho\r\n"):
         script = tmp_path / "wrong.sh"
         script.write_text(wrong, newline="")
-        assert isinstance(failure_of(lambda: client.submit(script, comment="a")), SlurmRefused)
+        failure = failure_of(lambda script=script: client.submit(script, comment="a"))
+        assert isinstance(failure, SlurmRefused), wrong
     assert client.queue() == []
 
 
@@ -241,8 +242,9 @@ def test_format_variables_change_nothing(slurm: SlurmCluster, tmp_path: Path) ->
     await_state(plain, job_id, "RUNNING")
     await_value(lambda: plain.accounting([job_id]), lambda found: bool(found) and found[0].state == "RUNNING")
     odd = client_of(
-        slurm, SQUEUE_FORMAT="%i", SQUEUE_FORMAT2="jobid", SQUEUE_STATES="PD", SQUEUE_USERS="nobody", SACCT_FORMAT="jobid",
-        SINFO_FORMAT="%N", SLURM_TIME_FORMAT="relative", SCANCEL_STATE="PENDING", SLURM_CLUSTERS="other", LC_ALL="de_DE.UTF-8",
+        slurm, SQUEUE_FORMAT="%i", SQUEUE_FORMAT2="jobid", SQUEUE_STATES="PD", SQUEUE_USERS="nobody",
+        SACCT_FORMAT="jobid", SINFO_FORMAT="%N", SLURM_TIME_FORMAT="relative", SCANCEL_STATE="PENDING",
+        SLURM_CLUSTERS="other", LC_ALL="de_DE.UTF-8",
     )  # fmt: skip
     assert [entry._replace(elapsed_seconds=0) for entry in odd.queue()] == [
         entry._replace(elapsed_seconds=0) for entry in plain.queue()

@@ -31,8 +31,9 @@ def job_field(cluster: SlurmCluster, job: str, field: str) -> str:
 
 
 def submit(cluster: SlurmCluster, *options: str) -> str:
-    """The number of a job that sleeps, once it runs."""
-    job = cluster.run(["sbatch", "--parsable", "-o", "/dev/null", *options, "--wrap", "sleep 600"]).stdout.strip()
+    """The number of a job that sleeps, with a child that SLURM loses sight of, once it runs."""
+    script = ["--wrap", "(setsid sleep 600 &) ; sleep 600"]
+    job = cluster.run(["sbatch", "--parsable", "-o", "/dev/null", *options, *script]).stdout.strip()
     wait_until(lambda: job_field(cluster, job, "State") == "RUNNING")
     return job
 
