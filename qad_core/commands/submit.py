@@ -22,7 +22,6 @@ from qad_core.launch.node import is_done
 from qad_core.launch.sbatch import BatchJob, make_script
 from qad_core.launch.submission import Submission, describe_calls, make_links, new_chain_token
 from qad_core.launch.submit import PATIENCE_SECONDS, Submitter, secrets_in_script
-from qad_core.launch.trial import find_refusal
 from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, read_jobs
@@ -74,7 +73,7 @@ def submit(experiment: str, overrides: Sequence[str], roots: Sequence[Path], opt
         _print_dry_run(submission, estimate, as_json=options.as_json)
         return ExitCode.DONE
     submitter = Submitter(client, _say, options.patience_seconds)
-    refusal = submitter.ask_patiently(lambda: find_refusal(client, resolved.config, Path.cwd()))
+    refusal = submitter.find_refusal(resolved.config, Path.cwd())
     if refusal is not None:
         return show_problems([refusal], as_json=options.as_json)
     jobs = submitter.submit(submission, fresh=options.fresh)

@@ -153,7 +153,7 @@ fi
 export MASTER_ADDR MASTER_PORT={port} NNODES=$SLURM_JOB_NUM_NODES
 start=$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
 now() {{ date '+%F %T'; }}
-echo "$(now) job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on ${{QAD_NODES% }}, port $MASTER_PORT of $MASTER_ADDR"
+echo "$(now) job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on ${{QAD_NODES% }}; port $MASTER_PORT"
 
 # SLURM signals this shell alone before the walltime: passed on, it makes the trainer save and exit 3. A SIGTERM
 # it sends to the step by itself; srun would abort the step if it got ours as well.

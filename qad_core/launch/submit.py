@@ -10,15 +10,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from qad_core.config.load import read_resolved
+from qad_core.config.problems import Problem
+from qad_core.config.schema import RunConfig
 from qad_core.errors import RunError
 from qad_core.launch.lock import locked_submission
 from qad_core.launch.run_local import disk_errors, set_aside, write_folder
 from qad_core.launch.sbatch import log_paths
 from qad_core.launch.submission import LinkPlan, Submission
+from qad_core.launch.trial import find_refusal
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job, read_jobs
 from qad_core.slurm.client import SlurmClient
@@ -31,6 +35,8 @@ RETRY_SECONDS = 5.0
 Answer = TypeVar("Answer")
 SETTLE_SECONDS = 5.0
 """A job may show up so long after the call that asked for it broke off."""
+RETURN_SECONDS = 60.0
+"""So long after a controller has come back its nodes may be missing, and what it refuses then it may take later."""
 
 
 @dataclass
@@ -40,6 +46,16 @@ class Submitter:
     client: SlurmClient
     say: Callable[[str], None]
     patience_seconds: float = PATIENCE_SECONDS
+    _silent_at: float | None = field(default=None, repr=False)
+    """When SLURM last gave no answer, on the monotonic clock."""
+
+    def find_refusal(self, config: RunConfig, working_directory: Path) -> Problem | None:
+        """What SLURM says against the job before it is submitted; raises SlurmUnavailable as `submit`."""
+        while True:
+            refusal = self.ask_patiently(lambda: find_refusal(self.client, config, working_directory))
+            if refusal is None or not self._has_just_come_back():
+                return refusal
+            time.sleep(RETRY_SECONDS)
 
     def submit(self, submission: Submission, *, fresh: bool = False) -> list[Job]:
         """Submit all links; their records, with SLURM's job ids.
@@ -85,7 +101,8 @@ class Submitter:
             try:
                 return ask()
             except SlurmUnavailable as error:
-                if time.monotonic() + RETRY_SECONDS > deadline:
+                self._silent_at = time.monotonic()
+                if self._silent_at + RETRY_SECONDS > deadline:
                     raise
                 self.say(f"{error.message} Asking again.")
                 time.sleep(RETRY_SECONDS)
@@ -133,7 +150,13 @@ class Submitter:
                     environ=environment,
                     chdir=submission.batch.working_directory,
                 )
+            except SlurmRefused:
+                if not self._has_just_come_back():
+                    raise
+                time.sleep(RETRY_SECONDS)
+                continue
             except SlurmUnavailable as error:
+                self._silent_at = time.monotonic()
                 self.say(f"{error.message} Looking for the job before another try.")
             found = self.ask_patiently(lambda: self.client.find_submission(link.comment), deadline)
             if found is None:
@@ -142,6 +165,9 @@ class Submitter:
             if found is not None:
                 self.say(f"SLURM has it: job {found}.")
                 return found
+
+    def _has_just_come_back(self) -> bool:
+        return self._silent_at is not None and time.monotonic() - self._silent_at < RETURN_SECONDS
 
     def _take_back(self, jobs: Sequence[Job]) -> None:
         if jobs:

@@ -194,10 +194,12 @@ crash() { # NODE
     client scontrol update nodename="$1" state=down reason="crashed by slurm-dev"
 }
 need_part() {
-    grep -qxF -- "${1:-}" <<<"$(parts)" || die "'${1:-}' is no part of this cluster; take one of: $(parts | paste -sd' ')"
+    grep -qxF -- "${1:-}" <<<"$(parts)" || die "'${1:-}' is no part of this cluster, which has: $(parts | paste -sd' ')"
 }
+own_directory() { [ -O "$directory" ] || die "$directory belongs to another user; choose another with SLURM_DEV_DIR"; }
 use_cluster() {
     [ -r "$etc/settings" ] || die "there is no cluster in $directory; start one: $0 up"
+    own_directory
     # shellcheck disable=SC1091
     . "$etc/settings"
 }
@@ -205,7 +207,7 @@ use_cluster() {
 case ${1:-} in
 missing) missing=$(packages_missing); [ -z "$missing" ] || { echo "$missing"; exit 1; } ;;
 install) install_packages ;;
-up) mkdir -p "$directory" && with_lock up ;;
+up) mkdir -p "$directory" && own_directory && with_lock up ;;
 down) [ ! -r "$etc/settings" ] || { use_cluster && with_lock down; }
     [ "${2:-}" != --purge ] || rm -rf "${directory:?}" ;;
 env) use_cluster && cat "$etc/env.sh" ;;

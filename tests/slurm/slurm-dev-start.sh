@@ -89,7 +89,8 @@ make_accounts() {
 }
 add_accounts() { # USERS: there already or not
     add_to_accounting cluster dev
-    add_to_accounting qos short Priority=100 MaxWall=00:30:00 MaxSubmitJobsPerUser=4 GrpTRES=gres/gpu=16 Flags=DenyOnLimit
+    add_to_accounting qos short Priority=100 MaxWall=00:30:00 MaxSubmitJobsPerUser=4 GrpTRES=gres/gpu=16 \
+        Flags=DenyOnLimit
     add_to_accounting account demo,other Description=demo Organization=demo Cluster=dev
     add_to_accounting user "$1" Account=demo DefaultAccount=demo QOS=normal,short DefaultQOS=normal Cluster=dev
     client sacctmgr -nP show associations where cluster=dev account=demo user="$me" format=qos | grep -qx normal,short

@@ -5,11 +5,14 @@ Every chain here ends with the run done, each step in metrics.jsonl once, and no
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from qad_core.run.jobs import read_jobs
 from tests.slurm.cluster import SlurmCluster
 from tests.slurm.tiny_chain import LoginNode, job_states, steps_of
 
@@ -63,39 +66,37 @@ def test_a_controller_that_is_down_for_a_minute_costs_no_job_and_no_knowledge(lo
     assert submission.returncode == 0, output
     assert "does not answer" in output
     (second,) = [link["job_id"] for link in login.status("second")["links"]]
-    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout.splitlines()
-    assert len([line for line in queue if f"qad:{token_of(login, 'second')}" in line]) == 1
-    assert second in {line.split("|")[0] for line in queue}
+    assert jobs_of(login, "second") == [second]
     login.run("cancel", str(login.folder("down")), "--chain", "--now")
     assert login.wait_for_end("second", 300)["state"] == "done"
 
 
 def test_an_answer_of_sbatch_that_got_lost_makes_no_second_job(login: LoginNode) -> None:
     """slurmctld hangs while sbatch waits; the job comes to be only when it goes on, after sbatch has given up."""
-    login.cluster.pause("slurmctld")
+    called = hang_at_sbatch(login)
     submission = login.start(*login.submit_arguments("lost", "train.train_samples=64"))
-    time.sleep(25)  # sbatch gives up after MessageTimeout, 10 s
+    wait_for_file(called)
+    time.sleep(15)  # sbatch gives up after MessageTimeout, 10 s
     login.cluster.resume("slurmctld")
     output, _ = submission.communicate(timeout=300)
     assert submission.returncode == 0, output
-    assert "Looking for the job before another try" in output
-    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout.splitlines()
-    ours = [line for line in queue if f"qad:{token_of(login, 'lost')}" in line]
-    assert len(ours) == 1, queue
+    assert "Looking for the job before another try" in output and "SLURM has it: job" in output
+    assert len(jobs_of(login, "lost")) == 1
     assert login.wait_for_end("lost")["state"] == "done"
 
 
 def test_a_submission_that_was_killed_itself_is_cleared_up_by_the_next(login: LoginNode) -> None:
-    login.cluster.pause("slurmctld")
+    called = hang_at_sbatch(login)
     submission = login.start(*login.submit_arguments("killed", "train.train_samples=64"))
-    time.sleep(6)
-    submission.kill()
+    wait_for_file(called)
+    submission.kill()  # sbatch itself lives on
     submission.wait()
     login.cluster.resume("slurmctld")
-    time.sleep(5)
+    login.wait("killed", lambda status: jobs_of(login, "killed"), 60)
+    assert login.status("killed")["links"][0]["stage"] in ("lost", "running", "unknown")
     again = login.run(*login.submit_arguments("killed", "train.train_samples=64"))
-    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout
-    assert queue.count("qad:") == 1, (queue, again.stdout, again.stderr)
+    assert again.returncode == 2 and "in the queue already" in again.stderr, again.stdout
+    assert len(jobs_of(login, "killed")) == 1
     assert login.wait_for_end("killed")["state"] == "done"
 
 
@@ -125,9 +126,32 @@ def test_cancel_saves_first_and_the_chain_can_be_cancelled_whole(login: LoginNod
     assert steps_of(login.folder("cancel"))[-1] == status["checkpoint_step"]
 
 
-def token_of(login: LoginNode, tag: str) -> str:
-    """Token of a run's only submission."""
-    from qad_core.run.jobs import read_jobs
+def hang_at_sbatch(login: LoginNode) -> Path:
+    """Let slurmctld hang from the first real call of sbatch on, its trial excepted; the file that says it was made."""
+    programs, called = login.root.parent / "bin", login.root.parent / "called"
+    programs.mkdir()
+    wrapper = programs / "sbatch"
+    pid = (login.cluster.directory / "run/slurm/slurmctld.pid").read_text().strip()
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test-only*) ;; *) [ -e {called} ] || {{ kill -STOP {pid}; touch {called}; }} ;; esac\n'
+        f'exec {shutil.which("sbatch")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    login.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
+    return called
 
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.1)
+
+
+def jobs_of(login: LoginNode, tag: str) -> list[str]:
+    """Ids of the jobs that SLURM has of a run's only submission, by its own word."""
     (job,) = read_jobs(login.folder(tag) / "jobs.jsonl")
-    return job.id.removeprefix("slurm-")
+    comment = f"qad:{job.id.removeprefix('slurm-')}"
+    queue = login.cluster.run(["squeue", "-h", "-t", "all", "-O", "JobID:|,Comment:|"]).stdout.splitlines()
+    return [line.split("|")[0] for line in queue if line.split("|")[1] == comment]

@@ -95,12 +95,16 @@ def test_a_job_that_is_accepted_and_can_never_start_is_said_to_be_so(login: Logi
 
 
 def test_a_dependency_that_can_never_be_met_is_refused_or_shown_with_the_way_out(login: LoginNode) -> None:
-    failed = login.cluster.run(["sbatch", "--parsable", "--wait", "--wrap", "exit 7"]).stdout.split()[-1]
+    failed = login.cluster.run(
+        ["sbatch", "--parsable", "--output=/dev/null", "--wait", "--wrap", "exit 7"]
+    ).stdout.split()[-1]
     refused = login.run(*login.submit_arguments("after", "--after", f"afterok:{failed}", SHORT_RUN))
     assert refused.returncode == 2 and "can never be met" in refused.stderr
     unknown = login.run(*login.submit_arguments("after", "--after", "afterok:999999", SHORT_RUN))
     assert unknown.returncode == 2 and "does not know" in unknown.stderr
-    failing = login.cluster.run(["sbatch", "--parsable", "--wrap", "sleep 8; exit 7"]).stdout.strip()
+    failing = login.cluster.run(
+        ["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 8; exit 7"]
+    ).stdout.strip()
     login.submit("after", "--after", f"afterok:{failing}", SHORT_RUN)
     status = login.wait("after", lambda status: status["state"] == "blocked", 60)
     assert status["links"][0]["never_starts"] and "--chain" in status["what_to_do"]
@@ -109,7 +113,7 @@ def test_a_dependency_that_can_never_be_met_is_refused_or_shown_with_the_way_out
 
 
 def test_singleton_and_afternotok_reach_slurm(login: LoginNode) -> None:
-    blocker = login.cluster.run(["sbatch", "--parsable", "--wrap", "sleep 300"]).stdout.strip()
+    blocker = login.cluster.run(["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 300"]).stdout.strip()
     login.submit("single", "--after", "singleton", SHORT_RUN)
     login.submit("notok", "--after", f"afternotok:{blocker}", SHORT_RUN)
     assert login.status("notok")["links"][0]["dependency"].startswith(f"afternotok:{blocker}")
@@ -119,7 +123,7 @@ def test_singleton_and_afternotok_reach_slurm(login: LoginNode) -> None:
 
 
 def test_a_run_is_not_put_into_the_queue_twice(login: LoginNode) -> None:
-    blocker = login.cluster.run(["sbatch", "--parsable", "--wrap", "sleep 300"]).stdout.strip()
+    blocker = login.cluster.run(["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 300"]).stdout.strip()
     (first,) = login.submit("twice", "--after", f"afterany:{blocker}", SHORT_RUN)
     again = login.run(*login.submit_arguments("twice", SHORT_RUN))
     assert again.returncode == 2 and f"in the queue already: job(s) {first}" in again.stderr
@@ -190,7 +194,7 @@ def test_the_exit_code_of_the_job_is_that_of_the_training(login: LoginNode) -> N
 
 
 def test_a_poll_of_two_hundred_jobs_is_one_squeue_and_half_a_second_of_cpu(login: LoginNode) -> None:
-    blocker = login.cluster.run(["sbatch", "--parsable", "--wrap", "sleep 600"]).stdout.strip()
+    blocker = login.cluster.run(["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 600"]).stdout.strip()
     for number in range(10):
         login.submit(f"many{number}", "--links", "20", "--after", f"afterany:{blocker}", SHORT_RUN)
     counted = login.root / "bin"
