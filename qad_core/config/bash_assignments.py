@@ -182,7 +182,7 @@ def _array_name(statement: Statement) -> str | None:
     """The name in `NAME=(...)` and `export NAME=(...)`."""
     tokens = statement.tokens
     first = tokens[0].keyword if isinstance(tokens[0], Word) else None
-    name, sign = (*tokens[1:3], None)[:2] if first in _DECLARING else (*tokens[:2], None)[:2]
+    name, sign = (*tokens[1 if first in _DECLARING else 0 :], None, None)[:2]
     if isinstance(name, Word) and name.assignment and isinstance(sign, Operator) and sign.text == "(":
         return name.assignment.name
     return None

@@ -42,7 +42,8 @@ class _Mode(Enum):
 
 
 _COMMENT = re.compile(r"#[^\n]*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_CONTINUED = re.compile(r"(?:\\\n)*")
+_NAME = re.compile(r"[A-Za-z_](?:[A-Za-z0-9_]|\\\n)*", re.ASCII)
 _BRACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:?[-=+?]|(?=\}))", re.ASCII)
 _SPECIAL = re.compile(r"[0-9?$#@*!-]", re.ASCII)
 _ANSI_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
@@ -163,6 +164,7 @@ class WordReader:
         ends = _HOME_ENDS_IN_DEFAULT if in_default else _HOME_ENDS
         before = self.at
         self.at += 1
+        self.skip(_CONTINUED)
         if in_default and parts.ends_in_colon:
             parts.add(Unread("a `~` after the `:` of a default"))
         elif starts and ends.match(self.text, self.at):
@@ -176,9 +178,10 @@ class WordReader:
     def _add_dollar(self, parts: PartList, mode: _Mode) -> None:
         start = self.at
         self.at += 1
+        self.skip(_CONTINUED)
         name = self.skip(_NAME)
         if name is not None:
-            parts.add(Parameter(name, "", (), quoted=mode.is_quoted))
+            parts.add(Parameter(name.replace("\\\n", ""), "", (), quoted=mode.is_quoted))
         elif self._next_is("("):
             self._skip_command(start)
             parts.add(Unread("what a command in $(...) prints"))

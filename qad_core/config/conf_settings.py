@@ -123,12 +123,9 @@ class ConfSettings:
 
     def _fixed(self) -> Iterator[ConfEntry]:
         """What the scripts always passed to Megatron, for the memory that a conf's MBS counts on."""
-        yield ConfEntry("", "train.recompute", "full", None)
         tensor = self._in_force("TP_SIZE")
-        sequence = ""
-        if tensor.isdecimal() and tensor.lstrip("0") not in ("", "1"):
-            sequence = " and parallelism.sequence_parallel=true"
-            yield ConfEntry("", "parallelism.sequence_parallel", "true", None)
-        self._note(
-            f"train.recompute=full{sequence} is set, as the scripts always did", "Override it to have it otherwise."
-        )
+        shards = tensor.isdecimal() and tensor.lstrip("0") not in ("", "1")
+        fixed = {"train.recompute": "full", **({"parallelism.sequence_parallel": "true"} if shards else {})}
+        listed = ", ".join(f"{key}={text}" for key, text in fixed.items())
+        self._note(f"as the scripts always had it: {listed}", "Override it to have it otherwise.")
+        yield from (ConfEntry("", key, text, None) for key, text in fixed.items())

@@ -80,6 +80,7 @@ NOT_READ = [
     ("source x.sh\n. y.sh\neval 'A=1'\nC=3", {"C": "3"}, [(1, "`source`"), (2, "`.`"), (3, "`eval`")]),
     ("A=(1 2)\nexport B=(3)\nC=3", {"A": None, "B": None, "C": "3"}, [(1, "array A"), (2, "array B")]),
     ("[ -n x ] && A=1\ntrue | cat\nC=3 > file\n", {}, [(1, "`&&`"), (2, "`|`"), (3, "`>`")]),
+    ("export &\nx &", {}, [(1, "`&`"), (2, "`&`")]),
     ("A=1 &\n(B=2)\n{ C=3; }", {}, [(1, "`&`"), (2, "`(`"), (3, "`{`")]),
     ("cat <<EOF > f\nA=1\nexport B=\"x\nEOF\nC=3", {"C": "3"}, [(1, "`<<`")]),
     ("A=1 make B=2", {}, [(1, "a command")]),
@@ -232,7 +233,7 @@ FRAGMENTS = st.lists(
 def test_whatever_is_read_without_a_word_agrees_with_bash(
     tmp_path_factory: pytest.TempPathFactory, fragment: str
 ) -> None:
-    text = f"A={fragment}"
+    text = f"A={fragment}\n"
     try:
         found = read(text, {"HOME": "/home/me"})
     except BashSyntaxError:
