@@ -16,7 +16,7 @@ from qad_core.slurm.records import AccountingEntry, QueueEntry
 
 NOW = 10_000.0
 ENTRY = QueueEntry(
-    job_id="12", state="RUNNING", reason="", partition="gpu", account="", user="me", submit_time=1.0, start_time=9_000.0,
+    job_id="12", state="RUNNING", reason="", partition="gpu", account="", user="me", submit_time=1.0, start_time=9e3,
     end_time=None, time_limit_seconds=3600, elapsed_seconds=1000, num_nodes=2, node_list="node[1-2]", dependency="",
     exit_code=None, signal=None, gpus=0, priority=1, restarts=0, name="run", comment="qad:c-1",
 )  # fmt: skip
