@@ -93,12 +93,15 @@ def _retry_command(run: RunSummary, changes: Sequence[str]) -> str:
 def _facts(view: RunView) -> list[tuple[str, str]]:
     run = view.run
     live = next((link for link in view.links if link.stage == "running"), None)
-    facts = [("", view.outlook.words), ("step", f"{run.step} of {run.train_iterations or '?'}")]
+    facts = [("", view.outlook.words)] if view.outlook.words != view.outlook.state else []
+    facts.append(("step", f"{run.step} of {run.train_iterations or '?'}"))
     if run.loss is not None:
         facts.append(("loss", f"{show_number(run.loss)}, {show_number(run.tokens_per_s)} tokens/s"))
-    if run.first_kl is not None:
-        facts.append(("KL", f"{show_number(run.first_kl)} at step 0, {show_number(run.last_kl)} now, "
-                            f"{show_fraction(run.recovered)} won back"))  # fmt: skip
+    if run.recovered is not None:
+        since = f"{show_number(run.first_kl)} at step 0, {show_number(run.last_kl)} now"
+        facts.append(("KL", f"{since}, {show_fraction(run.recovered)} won back"))
+    elif run.first_kl is not None:
+        facts.append(("KL", f"{show_number(run.first_kl)} at step 0"))
     if run.eta_seconds is not None:
         facts.append(("left", f"{show_duration(run.eta_seconds)} at this pace"))
     if live is not None:
@@ -107,7 +110,7 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     if run.status is not None and run.status.checkpoint_step is not None:
         facts.append(("checkpoint", f"step {run.status.checkpoint_step}"))
     facts.append(("folder", str(run.path)))
-    logs = log_files(run.folder)
+    logs = log_files(run.folder, rank=0)
     if logs:
         facts.append(("log", str(logs[-1])))
     batch_logs = [path for link in view.links for path in link.logs if path.is_file()]

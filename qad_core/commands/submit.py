@@ -106,9 +106,9 @@ def _refuse_when_done(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _estimate(folder: RunFolder, config: RunConfig, options: SubmitOptions) -> ChainEstimate | None:
-    """Links needed by the run's own pace or the one told; None where there is neither.
+    """Links needed by the run's own pace or the one told; None where there is neither, or no time to train in.
 
-    Raises ConfigError for --until-done without a pace, and for a walltime with no time to train in.
+    Raises ConfigError in place of None for --until-done.
     """
     pace = None if options.fresh else measure_pace(folder)
     seconds = options.seconds_per_iteration or (pace.seconds_per_iteration if pace else None)
@@ -126,10 +126,10 @@ def _estimate(folder: RunFolder, config: RunConfig, options: SubmitOptions) -> C
         stop_seconds_before_limit=slurm.stop_seconds_before_limit,
         start_seconds=pace.start_seconds if pace else None,
     )
-    if estimate is None:
+    if estimate is None and options.until_done:
         raise ConfigError(
             f"A walltime of {slurm.time_limit} leaves no time to train: {slurm.stop_seconds_before_limit} s are kept "
-            "to save in, and a start takes minutes.",
+            f"to save in, and a start takes {show_duration(pace.start_seconds if pace else None)}.",
             "Take a longer cluster.slurm.time_limit, or a smaller cluster.slurm.stop_seconds_before_limit.",
         )
     return estimate
@@ -188,7 +188,7 @@ def _print_plan(submission: Submission, estimate: ChainEstimate | None) -> None:
 def estimate_words(estimate: ChainEstimate | None, links: int) -> str:
     """What a chain has to do, beside what is submitted."""
     if estimate is None:
-        return "no step of this run has been timed yet, so how many links it needs is not known"
+        return "how many links it needs is not known: no step of this run has been timed yet"
     text = (
         f"{estimate.iterations_left} iterations left x {estimate.seconds_per_iteration:.3g} s = "
         f"{show_duration(estimate.hours * 3600)}; a link trains for {show_duration(estimate.link_seconds)}: "

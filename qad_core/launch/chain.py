@@ -17,7 +17,9 @@ from qad_core.run.jobs import Job
 SPARE_LINKS = 1
 """Links more than the estimate asks for, where the run is to go on until it is done."""
 ASSUMED_START_SECONDS = 300.0
-"""From a job's start to its first step, where no start of this run has been timed."""
+ASSUMED_START_SHARE = 0.05
+"""From a job's start to its first step, where no start of this run has been timed: so many seconds, and at most
+this share of the walltime."""
 MOST_LOST = 2
 """Starts in a row that may vanish, by a lost node or a preemption, without a checkpoint gained."""
 
@@ -67,7 +69,8 @@ def estimate_chain(
     start_seconds: float | None = None,
 ) -> ChainEstimate | None:
     """The estimate, or None when a link of this walltime has no time to train in."""
-    start = ASSUMED_START_SECONDS if start_seconds is None else start_seconds
+    assumed = min(ASSUMED_START_SECONDS, ASSUMED_START_SHARE * time_limit_seconds)
+    start = assumed if start_seconds is None else start_seconds
     usable = time_limit_seconds - stop_seconds_before_limit - start
     if usable <= 0:
         return None
