@@ -20,7 +20,7 @@ SMALL = (
     "parallelism=dp2", "train.sequence_length=32", "evaluation.sequences=4", "evaluation.interval=0",
     "cluster.slurm.stop_seconds_before_limit=30",
 )  # fmt: skip
-SLOW_START_SECONDS = 120.0
+SLOW_START_SECONDS = 240.0
 """Two ranks that share two cores with other tests import for half a minute."""
 LIVE = ("pending", "running")
 
@@ -97,7 +97,7 @@ class LoginNode:
                 raise AssertionError(f"not within {seconds:.0f} s: {json.dumps(status, indent=1)}\n{self.logs()}")
             time.sleep(1.0)
 
-    def wait_for_end(self, tag: str, seconds: float = 300) -> dict[str, Any]:
+    def wait_for_end(self, tag: str, seconds: float = 600) -> dict[str, Any]:
         """Poll until no link waits or runs."""
         return self.wait(tag, lambda status: not [link for link in status["links"] if link["stage"] in LIVE], seconds)
 
