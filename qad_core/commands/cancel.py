@@ -29,19 +29,14 @@ def cancel(run: str, roots: Sequence[Path], *, chain: bool, now: bool, as_json: 
     if not live:
         raise RunError(f"The run {folder.name} has no job that waits or runs.", "There is nothing to cancel.")
     chosen = live if chain else live[:1]
-    stopping = [] if now else _running(client, chosen)
-    ending = [job for job in chosen if job not in stopping]
+    stopping = [] if now else [link.job for link in chosen if is_running(link.state)]
+    ending = [link.job for link in chosen if link.job not in stopping]
     if ending:
         client.cancel([job.slurm_job_id for job in reversed(ending)])  # the last first: none must start meanwhile
     for job in stopping:
         client.stop_gently(job.slurm_job_id)
     _report(folder, stopping, ending, left=len(live) - len(chosen), as_json=as_json)
     return ExitCode.DONE
-
-
-def _running(client: SlurmClient, jobs: Sequence[Job]) -> list[Job]:
-    states = {entry.job_id: entry.state for entry in client.queue([job.slurm_job_id for job in jobs])}
-    return [job for job in jobs if is_running(states.get(job.slurm_job_id, ""))]
 
 
 def _report(folder: RunFolder, stopping: Sequence[Job], ending: Sequence[Job], *, left: int, as_json: bool) -> None:

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.style import StyleType
 from rich.table import Table
+from rich.text import Text
 
 from qad_core.config.problems import InvalidConfigError, Problem
 from qad_core.errors import ExitCode, QadError
@@ -84,9 +86,18 @@ def plain(value: object) -> object:
     return value
 
 
-def make_table(*columns: str) -> Table:
+class PlainTable(Table):
+    """A table whose texts are shown as they are: brackets in a path or an error are no markup."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """Add a row; a cell that is to have a style is a `Text` with it."""
+        plain_cells = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*plain_cells, style=style, end_section=end_section)
+
+
+def make_table(*columns: str) -> PlainTable:
     """A table in the house style: names left, numbers (a column name starting with `>`) right."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
+    table = PlainTable(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for column in columns:
         name = escape(column.removeprefix(">"))
         table.add_column(name, justify="right" if column.startswith(">") else "left")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.text import Text
+
 from qad_core.commands.outlook import RunView, explain_failure, view_runs
 from qad_core.commands.output import console, error_console, make_table, print_json
 from qad_core.commands.runs import find_run, run_as_json, run_roots
@@ -48,10 +50,9 @@ def show_status(names: Sequence[str], roots: Sequence[Path], *, as_json: bool) -
 def print_run(view: RunView, failure: Failure | None) -> None:
     """One run over its links: state, progress, chain, logs, and the first cause of its failure."""
     run, out = view.run, console()
-    out.print(f"[bold]{run.name}[/]", soft_wrap=True)
+    out.print(Text(run.name, style="bold"), soft_wrap=True)
     table = make_table("", "")
-    style = STATE_STYLES.get(view.outlook.state, "")
-    table.add_row("state", f"[{style}]{view.outlook.state}[/]" if style else view.outlook.state)
+    table.add_row("state", _state_cell(view))
     for name, text in _facts(view):
         table.add_row(name, text)
     out.print(table)
@@ -66,7 +67,8 @@ def print_run(view: RunView, failure: Failure | None) -> None:
 def print_failure(failure: Failure, run: RunSummary) -> None:
     """The failure card: what went wrong first, where, and the way on as commands to paste."""
     out = console()
-    out.print(f"\n[bold red]{failure.title}[/]")
+    out.print()
+    out.print(Text(failure.title, style="bold red"))
     where = [f"rank {failure.rank}"] if failure.rank is not None else []
     where += [failure.where] if failure.where else []
     if failure.log is not None:
@@ -160,7 +162,7 @@ def _print_runs(views: Sequence[RunView], roots: Sequence[Path]) -> None:
         _print_table(views)
     else:
         places = ", ".join(str(root) for root in run_roots(roots))
-        console().print(f"No runs in {places}. `qad_core train tiny` makes one in under a minute.")
+        console().print(f"No runs in {places}. `qad_core train tiny` makes one in under a minute.", markup=False)
 
 
 def _print_table(views: Sequence[RunView]) -> None:
@@ -170,10 +172,9 @@ def _print_table(views: Sequence[RunView]) -> None:
     for view in views:
         run = view.run
         age = show_duration(max(time.time() - run.updated, 0)) + " ago" if run.updated else "-"
-        style = STATE_STYLES.get(view.outlook.state, "")
         table.add_row(
             run.name,
-            f"[{style}]{view.outlook.state}[/]" if style else view.outlook.state,
+            _state_cell(view),
             _link_of(view),
             f"{run.step}/{run.train_iterations or '?'}",
             show_number(run.loss),
@@ -191,6 +192,10 @@ def _print_table(views: Sequence[RunView]) -> None:
             hint = view.outlook.what_to_do or (view.run.status.hint if view.run.status else "")
             if hint:
                 out.print(f"  {hint}", markup=False)
+
+
+def _state_cell(view: RunView) -> Text:
+    return Text(view.outlook.state, style=STATE_STYLES.get(view.outlook.state, ""))
 
 
 def _link_of(view: RunView) -> str:

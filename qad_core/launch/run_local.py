@@ -29,7 +29,6 @@ from qad_core.launch.processes import (
     start_processes,
     wait_for,
 )
-from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import write_identity
 from qad_core.run.jobs import Job, append_job, local_job
@@ -80,13 +79,7 @@ def run_local(
         job = job or local_job(plan.argv, pid=os.getpid(), started=time.time())
         append_job(plan.run_folder.jobs, job)
         ending = _run_phases(plan, port, lock, received, peers, each_poll)
-        end = Job(
-            id=job.id,
-            kind=job.kind,
-            ended=time.time(),
-            exit_code=ending.exit_code,
-            checkpoint_after=newest_checkpoint_step(plan.run_folder),
-        )
+        end = Job(id=job.id, kind=job.kind, ended=time.time(), exit_code=ending.exit_code)
         append_job(plan.run_folder.jobs, end)
     return ending
 

@@ -39,6 +39,14 @@ RETURN_SECONDS = 60.0
 """So long after a controller has come back its nodes may be missing, and what it refuses then it may take later."""
 
 
+@dataclass(frozen=True)
+class LiveLink:
+    """A link that waits or runs, and SLURM's word for which."""
+
+    job: Job
+    state: str
+
+
 @dataclass
 class Submitter:
     """One submission's means: SLURM, the clock, and somebody to tell."""
@@ -67,7 +75,7 @@ class Submitter:
         folder = submission.batch.folder
         with locked_submission(folder), disk_errors(folder):
             self.clear_up(folder)
-            live = self.live_links(folder)
+            live = [link.job for link in self.live_links(folder)]
             _check_live(folder, submission, live, fresh=fresh)
             if fresh:
                 set_aside(folder)
@@ -85,14 +93,14 @@ class Submitter:
                 known = {"slurm_job_id": found} if found else {"refused": "it never reached SLURM"}
                 append_job(folder.jobs, Job.model_validate({"id": job.id, "kind": "slurm", **known}))
 
-    def live_links(self, folder: RunFolder) -> list[Job]:
+    def live_links(self, folder: RunFolder) -> list[LiveLink]:
         """Links of the run that wait or run; raises SlurmUnavailable rather than taking silence for none."""
         jobs = [job for job in read_jobs(folder.jobs) if job.slurm_job_id and job.ended is None]
         if not jobs:
             return []
         queue = self.ask_patiently(lambda: self.client.queue([job.slurm_job_id for job in jobs]))
-        waiting = {entry.job_id for entry in queue if not is_finished(entry.state)}
-        return [job for job in jobs if job.slurm_job_id in waiting]
+        states = {entry.job_id: entry.state for entry in queue if not is_finished(entry.state)}
+        return [LiveLink(job, states[job.slurm_job_id]) for job in jobs if job.slurm_job_id in states]
 
     def ask_patiently(self, ask: Callable[[], Answer], deadline: float | None = None) -> Answer:
         """Ask until SLURM answers; raises its SlurmUnavailable when it has not by the deadline."""

@@ -39,8 +39,6 @@ class Job(BaseModel):
     """Exit code of the whole start."""
     checkpoint_before: int | None = None
     """Step of the newest whole checkpoint at its (first) start."""
-    checkpoint_after: int | None = None
-    """The same at its end."""
 
     chain: str = ""
     """Tells the chains of a run apart; empty for a local start."""

@@ -109,9 +109,10 @@ def _view(
     if queued is not None and not is_finished(queued.state):
         return _view_pending(job, queued) if is_pending(queued.state) else _view_running(job, queued, now)
     if accounted is not None and is_finished(accounted.state):
-        return _view_accounted(job, accounted)
-    if queued is not None:
-        return _view_left_queue(job, queued)
+        return _view_ended(job, accounted, started=accounted.start_time, ended=accounted.end_time, source="sacct")
+    if queued is not None:  # still in the controller's memory
+        started, ended = job.started or queued.start_time, job.ended or queued.end_time
+        return _view_ended(job, queued, started=started, ended=ended, source="squeue")
     if job.ended is not None:
         return _view_recorded(job)
     return _view_unknown(job, queue is not None, accounted)
@@ -150,40 +151,29 @@ def _view_running(job: Job, entry: QueueEntry, now: float) -> LinkView:
     )
 
 
-def _view_accounted(job: Job, entry: AccountingEntry) -> LinkView:
+def _view_ended(
+    job: Job,
+    entry: QueueEntry | AccountingEntry,
+    *,
+    started: float | None,
+    ended: float | None,
+    source: Literal["squeue", "sacct"],
+) -> LinkView:
+    """Ended by SLURM's word; the training's own exit code counts over that of the batch script."""
     code = job.exit_code if job.exit_code is not None else entry.exit_code
     return LinkView(
         job,
         "ended",
         entry.state,
         _ended_words(entry.state, code, entry.signal, entry.reason),
-        started=entry.start_time,
-        ended=entry.end_time,
+        started=started,
+        ended=ended,
         elapsed_seconds=entry.elapsed_seconds,
         node_list=entry.node_list,
         exit_code=code,
         signal=entry.signal,
         reason=entry.reason,
-        source="sacct",
-    )
-
-
-def _view_left_queue(job: Job, entry: QueueEntry) -> LinkView:
-    """Ended, and still in the controller's memory."""
-    code = job.exit_code if job.exit_code is not None else entry.exit_code
-    return LinkView(
-        job,
-        "ended",
-        entry.state,
-        _ended_words(entry.state, code, entry.signal, entry.reason),
-        started=job.started or entry.start_time,
-        ended=job.ended or entry.end_time,
-        elapsed_seconds=entry.elapsed_seconds,
-        node_list=entry.node_list,
-        exit_code=code,
-        signal=entry.signal,
-        reason=entry.reason,
-        source="squeue",
+        source=source,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from qad_core import __version__
 from qad_core.cli import main
 from qad_core.commands.doctor import describe_terminal
+from qad_core.commands.output import console, make_table
 from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.errors import ExitCode
 from qad_core.run.folder import RunFolder
@@ -253,3 +254,10 @@ def test_what_the_system_refuses_is_one_answer(capsys: pytest.CaptureFixture[str
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == ExitCode.DONE
     assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> None:
+    table = make_table("", "")
+    table.add_row("error", "none of [/lustre/a.bin] is there; weight[layer]")
+    console().print(table)
+    assert "none of [/lustre/a.bin] is there; weight[layer]" in capsys.readouterr().out
