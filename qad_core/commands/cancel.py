@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qad_core.commands.output import console, print_json
+from qad_core.commands.output import console, error_console, print_json
 from qad_core.commands.runs import find_run
 from qad_core.errors import ExitCode, RunError
 from qad_core.launch.submit import Submitter
@@ -23,7 +23,7 @@ def cancel(run: str, roots: Sequence[Path], *, chain: bool, now: bool, as_json: 
     """
     folder = find_run(run, roots).folder
     client = SlurmClient()
-    submitter = Submitter(client, lambda text: console().print(text, markup=False))
+    submitter = Submitter(client, lambda text: error_console().print(text, markup=False))
     submitter.clear_up(folder)
     live = submitter.live_links(folder)
     if not live:

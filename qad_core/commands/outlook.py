@@ -45,7 +45,9 @@ def view_runs(runs: Sequence[RunSummary], *, endings: bool) -> tuple[list[RunVie
 def explain_failure(view: RunView) -> Failure | None:
     """The first root cause of the run's newest start, where it failed or was ended from outside."""
     run = view.run
-    last = next((job for job in reversed(view.jobs) if job.started is not None or job.slurm_job_id), None)
+    newest_first = view.jobs[::-1]
+    last = next((job for job in newest_first if job.started is not None), None)
+    last = last or next((job for job in newest_first if job.slurm_job_id), None)
     if last is None or view.outlook.state in ("running", "starting", "queued", "done", "foreign"):
         return None
     link = next((link for link in view.links if link.job.id == last.id), None)

@@ -30,6 +30,7 @@ from qad_core.run.show import show_duration
 from qad_core.run.status import read_status
 from qad_core.run.store import is_run_folder
 from qad_core.slurm.client import SlurmClient
+from qad_core.slurm.errors import SlurmUnavailable
 from qad_core.slurm.jobs import never_starts, reason_words, state_words, what_to_do
 
 
@@ -209,7 +210,10 @@ def _print_dry_run(submission: Submission, estimate: ChainEstimate | None, *, as
 def _report(
     client: SlurmClient, submission: Submission, estimate: ChainEstimate | None, jobs: Sequence[Job], *, as_json: bool
 ) -> None:
-    entries = {entry.job_id: entry for entry in client.queue([job.slurm_job_id for job in jobs])}
+    try:
+        entries = {entry.job_id: entry for entry in client.queue([job.slurm_job_id for job in jobs])}
+    except SlurmUnavailable:
+        entries = {}  # the jobs are submitted all the same
     warnings: list[Problem] = []
     for job in jobs:
         entry = entries.get(job.slurm_job_id)

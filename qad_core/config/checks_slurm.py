@@ -23,7 +23,9 @@ OWNED_OPTIONS = frozenset(
 )  # fmt: skip
 """Options of sbatch that fields of the config set, or that a chain leans on."""
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,}")
-_SECRET_SETTING = re.compile(r"\b(\w*(?:TOKEN(?!IZER)|SECRET|PASSWORD|API_KEY)\w*)=(?!\s|$|[\"']?\$)", re.IGNORECASE)
+_SECRET_SETTING = re.compile(
+    r"\b(\w*(?:TOKEN(?!IZER|S\b)|SECRET|PASSWORD|API_KEY)\w*)=(?!\s|$|[\"']?\$)", re.IGNORECASE
+)
 EARLIEST_SIGNAL_SECONDS = 60
 """So much earlier than asked for SLURM may send its signal (man sbatch, --signal)."""
 
@@ -66,8 +68,13 @@ def _check_gpus(cluster: ClusterConfig) -> Iterator[Problem]:
 
 def _check_lines(cluster: ClusterConfig) -> Iterator[Problem]:
     """The lines that are written into the script as they stand."""
-    for key, lines in (("setup", cluster.slurm.setup), ("extra_options", cluster.slurm.extra_options)):
-        where = f"cluster.slurm.{key}"
+    written = (
+        ("cluster.slurm.setup", cluster.slurm.setup),
+        ("cluster.slurm.extra_options", cluster.slurm.extra_options),
+        ("cluster.container.options", cluster.container.options),
+    )
+    for where, lines in written:
+        key = where.rpartition(".")[2]
         for number, line in enumerate(lines, 1):
             if "\n" in line:
                 yield Problem(f"{key} line {number} holds a line break", where, "Make it two lines of the list.")

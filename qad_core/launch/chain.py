@@ -77,11 +77,11 @@ def estimate_chain(
     return ChainEstimate(iterations_left, seconds_per_iteration, start, usable)
 
 
-def judge_end(exit_code: int, *, before: int | None, after: int | None, reason: str) -> Verdict:
+def judge_end(exit_code: int, *, before: int | None, after: int | None, reason: str, stopped_by: str = "") -> Verdict:
     """Whether the next link may follow one that has ended with an exit code.
 
     `before` and `after` are the steps of the newest checkpoint at its start and end; `reason` is why the
-    trainer stopped early, as status.json has it.
+    trainer stopped early, as status.json has it, and `stopped_by` what its launcher was told to stop by.
     """
     if exit_code == ExitCode.DONE:
         return Verdict(False, "the run is done", ExitCode.DONE)
@@ -91,7 +91,7 @@ def judge_end(exit_code: int, *, before: int | None, after: int | None, reason: 
         return Verdict(False, f"stopped at {reason}, as asked", exit_code)
     if _gained(before, after):
         return GOES_ON
-    if exit_code == ExitCode.STOPPED_EARLY and reason == "SIGTERM":
+    if exit_code == ExitCode.STOPPED_EARLY and stopped_by == "signal":
         return GOES_ON  # taken away before it could get anywhere; `judge_start` counts how often
     return Verdict(False, f"no progress: {_standing(after)} before this link and after it", exit_code)
 

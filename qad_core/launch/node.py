@@ -18,7 +18,7 @@ from pathlib import Path
 
 from qad_core.config.load import read_resolved
 from qad_core.config.schema import RunConfig, SlurmConfig
-from qad_core.errors import BusyError, ConfigError, ExitCode, QadError, explain_os_error
+from qad_core.errors import BugError, BusyError, ConfigError, ExitCode, QadError, explain_os_error
 from qad_core.launch.chain import Verdict, judge_end, judge_start
 from qad_core.launch.peers import NodeEnd, Peers
 from qad_core.launch.plan import LaunchPlan, make_plan
@@ -82,9 +82,12 @@ def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
             ending = run_local(plan, None, peers=peers, each_poll=lambda: None)
         else:
             ending = _run_first_node(plan, link, peers, config)
-    except QadError as error:
+    except Exception as error:  # of whatever kind: the other nodes wait for this one
+        explained = _explain(error)
         if node_rank == 0:
-            _fail_before_ranks(folder, link, peers, error)
+            _fail_before_ranks(folder, link, peers, explained)
+        else:
+            peers.report(_node_end(node_rank, explained))
         raise
     _tell(ending, node_rank)
     return ending.exit_code
@@ -125,8 +128,13 @@ def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, config: RunConfi
     peers.write_exit_code(ending.exit_code)
     status = read_status(folder.status)
     after = newest_checkpoint_step(folder)
+    told = next((job.stopped_by for job in read_jobs(folder.jobs) if job.id == link.id), "")
     verdict = judge_end(
-        ending.exit_code, before=start.checkpoint_before, after=after, reason=status.reason if status else ""
+        ending.exit_code,
+        before=start.checkpoint_before,
+        after=after,
+        reason=status.reason if status else "",
+        stopped_by=told,
     )
     if not verdict.goes_on:
         stop_chain(folder, link.chain, verdict)
@@ -191,11 +199,10 @@ def _refuse_start(folder: RunFolder, link: Link, peers: Peers, verdict: Verdict)
 
 def _fail_before_ranks(folder: RunFolder, link: Link, peers: Peers, error: QadError) -> None:
     """Say so to everyone; but of a run that another start is busy with, nothing is touched."""
+    peers.report(_node_end(0, error))
+    peers.write_exit_code(error.exit_code)
     now = time.time()
     append_job(folder.jobs, Job(id=link.id, kind="slurm", ended=now, exit_code=error.exit_code))
-    end = NodeEnd(node_rank=0, exit_code=error.exit_code, time=now, error=error.message, hint=error.hint)
-    peers.report(end)
-    peers.write_exit_code(error.exit_code)
     if isinstance(error, BusyError):
         return
     before = read_status(folder.status) or Status(phase="starting")
@@ -203,6 +210,19 @@ def _fail_before_ranks(folder: RunFolder, link: Link, peers: Peers, error: QadEr
     write_status(folder.status, before.model_copy(update={**failed, "exit_code": error.exit_code}))
     at = newest_checkpoint_step(folder)
     stop_chain(folder, link.chain, judge_end(error.exit_code, before=at, after=at, reason=""))
+
+
+def _explain(error: Exception) -> QadError:
+    """The error in words for the other nodes; what is not the user's or the system's is a bug of ours."""
+    if isinstance(error, QadError):
+        return error
+    return explain_os_error(error) if isinstance(error, OSError) else BugError(f"{type(error).__name__}: {error}")
+
+
+def _node_end(node_rank: int, error: QadError) -> NodeEnd:
+    return NodeEnd(
+        node_rank=node_rank, exit_code=error.exit_code, time=time.time(), error=error.message, hint=error.hint
+    )
 
 
 def _tell(ending: Ending, node_rank: int) -> None:

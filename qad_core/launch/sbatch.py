@@ -157,11 +157,12 @@ echo "$(now) job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on ${{QAD_NOD
 
 # SLURM signals this shell alone before the walltime: passed on, it makes the trainer save and exit 3. A SIGTERM
 # it sends to the step by itself; srun would abort the step if it got ours as well.
-step=
-trap 'kill -USR1 "$step" 2>/dev/null' USR1
-trap : TERM
+step= signalled=
+trap 'signalled=1; kill -USR1 "$step" 2>/dev/null' USR1
+trap 'signalled=1' TERM
 
-# NODE_RANK is SLURM_NODEID, which srun gives each task.
+# NODE_RANK is SLURM_NODEID, which srun gives each task; a launch by hand may have left others in the environment.
+unset NODE_RANK RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
 {command} &
 step=$!
 while :; do
@@ -177,7 +178,7 @@ again=$?
 # The job's exit code is the training's, which the first node leaves; srun's own where it could not.
 if [ -s "$SLURM_FILES/$start.exit" ]; then
   code=$(cat "$SLURM_FILES/$start.exit")
-elif [ ! -e "$SLURM_FILES/$start.started" ]; then
+elif [ ! -e "$SLURM_FILES/$start.started" ] && [ -z "$signalled" ] && [ "$code" -le 128 ]; then
   echo "the command did not start on the first node, see err_... beside this log" >"$SLURM_FILES/$QAD_CHAIN.stop"
 fi
 if [ -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then

@@ -94,8 +94,11 @@ class Submitter:
                 append_job(folder.jobs, Job.model_validate({"id": job.id, "kind": "slurm", **known}))
 
     def live_links(self, folder: RunFolder) -> list[LiveLink]:
-        """Links of the run that wait or run; raises SlurmUnavailable rather than taking silence for none."""
-        jobs = [job for job in read_jobs(folder.jobs) if job.slurm_job_id and job.ended is None]
+        """Links of the run that wait or run; raises SlurmUnavailable rather than taking silence for none.
+
+        A link that has ended by its own record may be in the queue again: SLURM requeues jobs.
+        """
+        jobs = [job for job in read_jobs(folder.jobs) if job.slurm_job_id]
         if not jobs:
             return []
         queue = self.ask_patiently(lambda: self.client.queue([job.slurm_job_id for job in jobs]))
@@ -164,7 +167,7 @@ class Submitter:
                 time.sleep(RETRY_SECONDS)
                 continue
             except SlurmUnavailable as error:
-                self._silent_at = time.monotonic()
+                self._silent_at, silence = time.monotonic(), error
                 self.say(f"{error.message} Looking for the job before another try.")
             found = self.ask_patiently(lambda: self.client.find_submission(link.comment), deadline)
             if found is None:
@@ -173,6 +176,8 @@ class Submitter:
             if found is not None:
                 self.say(f"SLURM has it: job {found}.")
                 return found
+            if time.monotonic() > deadline:
+                raise silence
 
     def _has_just_come_back(self) -> bool:
         return self._silent_at is not None and time.monotonic() - self._silent_at < RETURN_SECONDS

@@ -86,10 +86,14 @@ def local_job(argv: tuple[str, ...], *, pid: int, started: float) -> Job:
 
 def append_job(path: Path, job: Job) -> None:
     """Append what was set in `job`; fields that nobody set are left as earlier lines have them."""
-    line = job.model_dump_json(exclude_unset=True) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    rest = (job.model_dump_json(exclude_unset=True) + "\n").encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode())
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            rest = b"\n" + rest  # behind a line that a full disk has cut off
+        while rest:  # a full disk takes a part and refuses the rest
+            rest = rest[os.write(descriptor, rest) :]
     finally:
         os.close(descriptor)
 

@@ -31,12 +31,11 @@ NOTHING_ASKED = SlurmAnswers(queue={}, accounting={})
 
 
 def ask_slurm(client: SlurmClient, jobs: Sequence[Job], *, endings: bool = True) -> SlurmAnswers:
-    """Ask about all SLURM links among `jobs` whose state the run folder does not settle.
+    """Ask about all SLURM links among `jobs`; one that has ended may be in the queue again.
 
     With `endings`, also how those that have left the queue ended, as SLURM accounts for it.
     """
-    links = [job for job in jobs if job.kind == "slurm" and job.slurm_job_id]
-    open_ids = [job.slurm_job_id for job in links if job.ended is None or endings]
+    open_ids = [job.slurm_job_id for job in jobs if job.kind == "slurm" and job.slurm_job_id]
     if not open_ids:
         return NOTHING_ASKED
     silences: list[str] = []

@@ -26,6 +26,7 @@ from qad_core.slurm.failures import (
     accounting_failure,
     action_failure,
     is_no_answer,
+    no_answer,
     question_failure,
     submission_failure,
 )
@@ -86,6 +87,8 @@ class SlurmClient:
         command = ["sbatch", *options, *_chdir_option(chdir), str(script)]
         answer = self._run(command, environ=environ)
         job_id = answer.stdout.strip().partition(";")[0]
+        if answer.returncode < 0 or (answer.returncode > 0 and not answer.stderr.strip()):
+            raise no_answer(f"sbatch ended with {answer.returncode} and without a word")
         if answer.returncode != 0:
             raise submission_failure(answer.stderr)
         if not job_id.isdigit():

@@ -56,7 +56,9 @@ def test_a_link_without_progress_stops_the_chain(code: int, reason: str, step: i
 
 
 def test_a_link_that_was_preempted_before_it_could_get_anywhere_is_followed_once_but_not_twice() -> None:
-    assert judge_end(3, before=40, after=40, reason="SIGTERM") == GOES_ON
+    assert judge_end(3, before=40, after=40, reason="SIGTERM", stopped_by="signal") == GOES_ON
+    assert judge_end(3, before=40, after=40, reason="SIGUSR1", stopped_by="signal") == GOES_ON
+    assert not judge_end(3, before=40, after=40, reason="SIGUSR1", stopped_by="walltime").goes_on
     second = link(2, before=40)
     assert judge_start(second, [link(1, before=40)], now_at=40, done=False) == GOES_ON
     verdict = judge_start(link(3, before=None), [link(1, before=40), second], now_at=40, done=False)

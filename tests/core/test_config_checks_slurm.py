@@ -87,12 +87,19 @@ def test_the_folders_of_a_run_must_be_in_the_container_under_the_same_path(tmp_p
     ["export HF_TOKEN=abc", "WANDB_API_KEY='x' true", "curl -H 'Authorization: Bearer abcdefghijklmnopq'"],
 )
 def test_a_secret_in_a_line_of_the_script_is_refused_and_not_repeated(tmp_path: Path, line: str) -> None:
-    (found,) = problems(tmp_path, f'cluster.slurm.setup=["{line}"]')
-    assert "into the batch script" in found[0] and "abc" not in found[0]
+    for field in ("slurm.setup", "container.options"):
+        (found,) = problems(tmp_path, f'cluster.{field}=["{line}"]')
+        assert "into the batch script" in found[0] and "abc" not in found[0]
 
 
 @pytest.mark.parametrize(
-    "line", ["export TOKENIZERS_PARALLELISM=false", 'export HF_TOKEN="$(cat ~/.token)"', "module load x"]
+    "line",
+    [
+        "export TOKENIZERS_PARALLELISM=false",
+        "export MAX_TOKENS=4096",
+        'export HF_TOKEN="$(cat ~/.token)"',
+        "module load x",
+    ],
 )
 def test_a_line_that_only_names_a_secret_is_fine(tmp_path: Path, line: str) -> None:
     quoted = line.replace('"', '\\"')

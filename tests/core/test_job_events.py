@@ -41,6 +41,13 @@ def test_lines_that_are_no_jobs_are_passed_over(tmp_path: Path) -> None:
     assert [job.id for job in read_jobs(path)] == ["slurm-a"]
 
 
+def test_a_line_that_a_full_disk_cut_off_swallows_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"id": "slurm-a", "kind": "slu')
+    append_job(path, Job(id="slurm-b", kind="slurm"))
+    assert [job.id for job in read_jobs(path)] == ["slurm-b"]
+
+
 def test_logs_carry_the_job_id() -> None:
     job = Job(id="slurm-a", kind="slurm", slurm_job_id="12", log="/logs/run_%j.log", error_log="/logs/err_run_%j.log")
     assert job.log_files() == [Path("/logs/run_12.log"), Path("/logs/err_run_12.log")]

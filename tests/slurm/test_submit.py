@@ -193,6 +193,16 @@ def test_the_exit_code_of_the_job_is_that_of_the_training(login: LoginNode) -> N
     assert "ExitCode=3:0" in text and job_states(login.cluster, [job]) == ["FAILED"]
 
 
+def test_a_requeued_link_that_waits_is_in_the_queue_and_can_be_cancelled(login: LoginNode) -> None:
+    (job,) = login.submit("again", "train.train_samples=4000", "checkpoint.interval=0")
+    login.wait_for_step("again", 3)
+    login.cluster.run(["scontrol", "requeue", job])
+    login.wait("again", lambda status: status["links"][0]["stage"] == "pending", 60)
+    second = login.run(*login.submit_arguments("again", "train.train_samples=4000", "checkpoint.interval=0"))
+    assert second.returncode == 2 and "in the queue already" in second.stderr
+    assert login.json("cancel", str(login.folder("again")), "--chain")["data"]["cancelled"] == [job]
+
+
 def test_a_poll_of_two_hundred_jobs_is_one_squeue_and_half_a_second_of_cpu(login: LoginNode) -> None:
     blocker = login.cluster.run(["sbatch", "--parsable", "--output=/dev/null", "--wrap", "sleep 600"]).stdout.strip()
     for number in range(10):
