@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from qad_core import __version__
+from qad_core.commands.streams import give_up_output, let_any_text_be_shown, refuse_other_text
 from qad_core.errors import ExitCode, QadError, explain_os_error
 
 app = typer.Typer(
@@ -28,6 +29,8 @@ data_app = typer.Typer(help="Datasets and their preparation into tokens.", no_ar
 config_app = typer.Typer(help="Configs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
+queue_app = typer.Typer(help="SLURM's queue: jobs, partitions, and changes to your own jobs.")
+app.add_typer(queue_app, name="queue", invoke_without_command=True)
 
 Experiment = Annotated[
     str, typer.Argument(help="A YAML file, the name of one in configs/experiments, or a .conf of the scripts.")
@@ -39,8 +42,14 @@ Run = Annotated[str, typer.Argument(help="A run folder, or its name.")]
 Roots = Annotated[
     list[Path] | None, typer.Option("--root", help="Folder of runs; QAD_CHECKPOINT_ROOT or ./runs unless given.")
 ]
+JobIds = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids of your own jobs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 Tag = Annotated[str | None, typer.Option(help="Suffix of the run's name, to keep runs apart.")]
+Out = Annotated[
+    str, typer.Option(metavar="FILE", help="The YAML to write; a bare name is put into configs/experiments.")
+]
+Description = Annotated[str, typer.Option(help="First line of the file; what was changed unless given.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -83,7 +92,9 @@ def submit(
     after: Annotated[
         str | None,
         typer.Option(
-            metavar="DEPENDENCY", help="afterok:JOB, afterany:JOB, afternotok:JOB or singleton; JOB or a run."
+            metavar="DEPENDENCY",
+            help="Start after others: afterok:JOB, afterany:JOB, afternotok:JOB, after:JOB or singleton. JOB is a job "
+            "id or a run; afterok:RUN starts once RUN is done, whichever of its links that takes.",
         ),
     ] = None,
     tag: Tag = None,
@@ -118,13 +129,15 @@ def cancel(
     run: Run,
     chain: Annotated[bool, typer.Option("--chain", help="Every job of the chain that is left.")] = False,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for a save.")] = False,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for a controller that is silent.")] = 300.0,
     root: Roots = None,
     as_json: AsJson = False,
 ) -> int:
     """End a run's job, which saves first; with --chain also those that wait."""
     from qad_core.commands import cancel as command
 
-    return command.cancel(run, root or [], chain=chain, now=now, as_json=as_json)
+    options = command.CancelOptions(chain=chain, now=now, patience_seconds=patience, as_json=as_json)
+    return command.cancel(run, root or [], options)
 
 
 @app.command()
@@ -144,13 +157,26 @@ def logs(
     run: Run,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Print what comes, until the run ends.")] = False,
     rank: Annotated[int, typer.Option(min=0, help="Whose log.")] = 0,
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="What this SLURM job's script printed.")] = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 40,
+    search: Annotated[str | None, typer.Option(metavar="TEXT", help="Every line with it, or a regex.")] = None,
+    first_error: Annotated[bool, typer.Option("--first-error", help="The lines from the first error on.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Every log of the run.")] = False,
     root: Roots = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show the newest log of a run."""
+    """Show the newest log of a run, search one, or list all; --json with --list, --search and --first-error."""
+    from qad_core.commands import log_search
     from qad_core.commands import logs as command
 
-    command.show_log(run, root or [], rank=rank, lines=lines, follow=follow)
+    if list_all:
+        log_search.list_run_logs(run, root or [], as_json=as_json)
+    elif search is not None:
+        log_search.search_run_log(run, root or [], search, rank=rank, job=job, as_json=as_json)
+    elif first_error:
+        log_search.show_first_error(run, root or [], rank=rank, job=job, lines=lines, as_json=as_json)
+    else:
+        command.show_log(run, root or [], rank=rank, job=job, lines=lines, follow=follow)
 
 
 @app.command()
@@ -169,13 +195,18 @@ def metrics(
 @app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two or more run folders or names.")],
+    csv: Annotated[Path | None, typer.Option(help="Write every metrics line of the runs there.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write a chart of one metric there.")] = None,
+    key: Annotated[str, typer.Option(help="The chart's metric.")] = "loss/kd",
+    log_scale: Annotated[bool, typer.Option("--log-scale", help="Logarithmic values in the chart.")] = False,
     root: Roots = None,
     as_json: AsJson = False,
 ) -> None:
     """Show runs side by side: what differs in their configs, and what came of it."""
     from qad_core.commands import compare as command
 
-    command.compare_runs(runs, root or [], as_json=as_json)
+    exports = command.Exports(csv, svg, key, log_scale)
+    command.compare_runs(runs, root or [], exports, as_json=as_json)
 
 
 @app.command()
@@ -206,6 +237,14 @@ def doctor(as_json: AsJson = False) -> int:
     return command.examine(as_json=as_json)
 
 
+@app.command()
+def system(root: Roots = None, as_json: AsJson = False) -> None:
+    """Show this machine's processors, memory, GPUs and disks as they are now."""
+    from qad_core.commands import system as command
+
+    command.show_system(root or [], as_json=as_json)
+
+
 @app.command("convert-conf")
 def convert_conf(
     conf: Annotated[str, typer.Argument(metavar="FILE.conf", help="A bash config of the scripts; it is not run.")],
@@ -218,6 +257,57 @@ def convert_conf(
     from qad_core.commands import convert_conf as command
 
     return command.convert_conf(conf, out, as_json=as_json)
+
+
+@queue_app.callback(invoke_without_command=True)
+def queue(
+    context: typer.Context,
+    everyone: Annotated[bool, typer.Option("--all", help="Everyone's jobs, and not only yours.")] = False,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the jobs in SLURM's queue and what is free; or change jobs of yours."""
+    if context.invoked_subcommand is not None:
+        return
+    from qad_core.commands import queue as command
+
+    command.show_queue(root or [], everyone=everyone, as_json=as_json)
+
+
+@queue_app.command("cancel")
+def queue_cancel(
+    jobs: JobIds,
+    now: Annotated[bool, typer.Option("--now", help="Do not let a run's link save first.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """End these jobs alone; a run's link saves first. `qad_core cancel RUN --chain` ends a whole chain."""
+    from qad_core.commands import queue as command
+
+    return command.change_jobs("cancel", jobs, now=now, as_json=as_json)
+
+
+@queue_app.command("hold")
+def queue_hold(jobs: JobIds, as_json: AsJson = False) -> int:
+    """Keep waiting jobs from starting."""
+    from qad_core.commands import queue as command
+
+    return command.change_jobs("hold", jobs, now=False, as_json=as_json)
+
+
+@queue_app.command("release")
+def queue_release(jobs: JobIds, as_json: AsJson = False) -> int:
+    """Let held jobs start."""
+    from qad_core.commands import queue as command
+
+    return command.change_jobs("release", jobs, now=False, as_json=as_json)
+
+
+@queue_app.command("requeue")
+def queue_requeue(jobs: JobIds, as_json: AsJson = False) -> int:
+    """End running jobs and put them back into the queue."""
+    from qad_core.commands import queue as command
+
+    return command.change_jobs("requeue", jobs, now=False, as_json=as_json)
 
 
 @data_app.command("prepare")
@@ -249,19 +339,68 @@ def config_show(experiment: Experiment, overrides: Overrides = None) -> None:
     command.show_config(experiment, overrides or [])
 
 
+@config_app.command("list")
+def config_list(as_json: AsJson = False) -> None:
+    """Show the experiments, models, datasets, layouts and clusters that can be named."""
+    from qad_core.commands import config_list as command
+
+    command.list_configs(as_json=as_json)
+
+
+@config_app.command("save")
+def config_save(
+    experiment: Experiment,
+    out: Out,
+    overrides: Overrides = None,
+    description: Description = "",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an experiment with changes as an experiment of its own: parts by name, and the values over them."""
+    from qad_core.commands import config_save as command
+
+    command.save(experiment, overrides or [], command.SaveOptions(out, description, overwrite, as_json))
+
+
+@config_app.command("clone")
+def config_clone(
+    run: Run,
+    out: Out,
+    changes: Overrides = None,
+    description: Description = "",
+    overwrite: Overwrite = False,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's config as an experiment, with changes and a tag that keeps the two runs apart."""
+    from qad_core.commands import config_save as command
+
+    command.clone(run, changes or [], root or [], command.SaveOptions(out, description, overwrite, as_json))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; the only place that catches errors."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
+    let_any_text_be_shown()
     try:
-        return app(arguments, prog_name="qad_core", standalone_mode=False) or ExitCode.DONE
+        refuse_other_text(arguments)
+        code = app(arguments, prog_name="qad_core", standalone_mode=False) or ExitCode.DONE
+        sys.stdout.flush()  # an output that takes no more says so here, and not when the interpreter ends
+        return code
     except QadError as error:
         return _show(error, as_json)
     except typer.TyperException as error:
         return _show(QadError(error.format_message(), "`qad_core COMMAND --help` lists what can be given."), as_json)
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does.
-        sys.stderr.close()
+        give_up_output()
+        return ExitCode.DONE
+    except SystemExit as error:
+        # rich and typer leave so when the reader has left.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        give_up_output()
         return ExitCode.DONE
     except OSError as error:
         return _show(explain_os_error(error), as_json)
@@ -270,9 +409,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show(error: QadError, as_json: bool) -> int:
     from qad_core.commands.output import error_console, print_json, problems_of
 
-    if as_json:
-        print_json(None, problems_of(error))
-    else:
+    try:
+        if as_json:
+            print_json(None, problems_of(error))
+        sys.stdout.flush()
+    except OSError:  # then it is the output itself that has failed, or has failed since
+        give_up_output()
+        as_json = False
+    if not as_json:
         error_console().print(f"error: {error}", markup=False)
     return int(error.exit_code)
 

@@ -1,41 +1,84 @@
-"""The application: settings, keys that work everywhere, and the command `qad-tui`.
+"""The application: looks at run folders and at SLURM for all screens, and holds the keys that work everywhere.
 
-It wires screens to `RunsModel` and `RunFollowers` and shows nothing itself.
+It wires screens to `FleetModel`, `SlurmWatch` and the settings, and shows nothing itself.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from textual.app import App
+from textual import events, on, work
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
-from qad_core import __version__
-from qad_tui.run_follower import RunFollowers
-from qad_tui.runs_model import RunsModel
-from qad_tui.screens.following import FollowingScreen
-from qad_tui.screens.help import HelpScreen, described_keys
-from qad_tui.screens.log import LogScreen
+from qad_core.slurm.answers import SlurmAnswers
+from qad_core.slurm.client import SlurmClient
+from qad_core.slurm.polling import Pace, is_away
+from qad_core.slurm.site import read_site_floor
+from qad_tui.charts import CurveOptions
+from qad_tui.fleet import Fleet, FleetModel
+from qad_tui.messages import FleetSeen, SlurmSeen
+from qad_tui.screens.base import QadScreen
 from qad_tui.screens.runs import RunsScreen
+from qad_tui.settings import SettingsStore, load_settings
+from qad_tui.slurm_asker import SlurmAsker
+from qad_tui.slurm_watch import QUESTION_SECONDS, SlurmSnapshot, SlurmWatch, Wish
+from qad_tui.widgets.top_bar import PLACES
 
-POLL_SECONDS = 1.0
+
+def _new_run() -> Screen[None]:
+    from qad_tui.screens.new_run import NewRunScreen
+
+    return NewRunScreen()
+
+
+def _queue() -> Screen[None]:
+    from qad_tui.screens.queue import QueueScreen
+
+    return QueueScreen()
+
+
+def _compare() -> Screen[None]:
+    from qad_tui.screens.compare import CompareScreen
+
+    return CompareScreen()
+
+
+def _system() -> Screen[None]:
+    from qad_tui.screens.system import SystemScreen
+
+    return SystemScreen()
 
 
 class QadApp(App[None]):
     """Experiment manager for QAD runs."""
 
     TITLE = "qad-tui"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = [  # noqa: RUF012 - as Textual declares it
+        f"styles/{name}.tcss" for name in ("app", "runs", "detail", "curves", "log", "new_run", "queue", "chain", "confirm", "compare", "system")
+    ]
+    # Screens but the first are imported when they are asked for: the first frame does not wait for them.
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
+        "runs": RunsScreen,
+        "new": _new_run,
+        "queue": _queue,
+        "compare": _compare,
+        "system": _system,
+    }
+    DEFAULT_MODE = "runs"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("l", "open_log", "Log", id="app.log"),
-        Binding("y", "toggle_log_scale", "Log scale", id="app.log_scale"),
-        Binding("p", "toggle_pause", "Pause", id="app.pause"),
-        Binding("r", "refresh_now", "Refresh", id="app.refresh"),
+        *(
+            Binding(str(number), f"go('{name}')", word, id=f"app.{name}", show=False)
+            for number, (name, word) in enumerate(PLACES, 1)
+        ),
+        Binding("p", "toggle_pause", "Pause", id="app.pause", show=False),
+        Binding("r", "refresh_now", "Refresh", id="app.refresh", show=False),
+        Binding("colon", "command_palette", "Commands", id="app.palette", show=False),
         Binding("question_mark", "open_help", "Keys", id="app.help"),
         Binding("q", "quit", "Quit", id="app.quit"),
     ]
@@ -45,67 +88,164 @@ class QadApp(App[None]):
         roots: Sequence[Path],
         *,
         now: Callable[[], float] = time.time,
-        poll_seconds: float = POLL_SECONDS,
+        poll_seconds: float | None = None,
+        settings: SettingsStore | None = None,
+        client: SlurmClient | None = None,
     ) -> None:
         """Show the runs below `roots`; `now` is the clock that ages are measured by, in Unix seconds."""
         super().__init__()
+        self.settings = load_settings() if settings is None else settings
         self.now = now
-        self.poll_seconds = poll_seconds
-        self.runs = RunsModel(roots, clock=now)
-        self.followers = RunFollowers()
+        self.poll_seconds = self.settings.settings.poll_seconds if poll_seconds is None else poll_seconds
+        self.runs = FleetModel(roots, clock=now)
+        self.fleet = Fleet()
+        self.slurm_client = client or SlurmClient(timeout_seconds=QUESTION_SECONDS)
+        floor = read_site_floor(os.environ)
+        self.settings.problems += floor.problems
+        pace = Pace(self.settings.settings.squeue_seconds, floor.seconds)
+        self.slurm_watch = SlurmWatch(self.slurm_client, clock=now, pace=pace)
+        self.slurm_asker = SlurmAsker(self.slurm_watch, lambda news: self.post_message(SlurmSeen(news)))
+        self.slurm = SlurmSnapshot()
         self.paused = False
-        self.log_scale = False
+        self.selected: list[Path] = []
+        """Runs that are marked for the comparison."""
+        self.curve_options = CurveOptions()
+        self._looking_at_fleet = False
+        self._last_input_at = now()
 
-    def get_default_screen(self) -> RunsScreen:
-        """The list of runs."""
-        return RunsScreen()
+    def on_mount(self) -> None:
+        """Apply the settings and begin to look, after the first frame."""
+        self.set_keymap(self.settings.settings.keys)
+        self._apply_theme()
+        self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
+        self.call_after_refresh(self._tick)
+        self.set_interval(self.poll_seconds, self._tick)
 
-    def action_open_log(self) -> None:
-        """Open the log of the run on the screen."""
-        if isinstance(self.screen, FollowingScreen) and self.screen.followed is not None:
-            self.push_screen(LogScreen(self.screen.followed))
+    def open_run(self, path: Path, *, tab: str = "overview") -> None:
+        """Open a run full screen, at one of its tabs."""
+        from qad_tui.screens.run_detail import RunDetailScreen
 
-    def action_toggle_log_scale(self) -> None:
-        """Switch every chart between linear and logarithmic values."""
-        self.log_scale = not self.log_scale
-        if isinstance(self.screen, FollowingScreen):
-            self.screen.redraw()
+        self.push_screen(RunDetailScreen(path, tab=tab))
+
+    def new_run(self, start_from: Path | str, changes: Sequence[str] = ()) -> None:
+        """Open the form of a new run that starts from a run's folder or an experiment, with changes `key=value`."""
+        from qad_tui.screens.new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen(start_from, changes))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Commands of the palette: Textual's, the places, and every key of the screen below."""
+        yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType]
+        for name, word in PLACES:
+            yield SystemCommand(f"Go to {word}", f"The screen {word}", lambda name=name: self.action_go(name))
+        for active in list(screen.active_bindings.values()):
+            binding = active.binding
+            if binding.id and binding.show and binding.description:
+                run = self._runner(active.node, binding.action)
+                yield SystemCommand(binding.description, f"key {self.get_key_display(binding)}", run)
+
+    def _runner(self, node: object, action: str) -> Callable[[], None]:
+        def run() -> None:
+            self.call_later(self.run_action, action, node)  # pyright: ignore[reportArgumentType]
+
+        return run
+
+    def action_go(self, place: str) -> None:
+        """Go to a place of the bar."""
+        if self.current_mode == place:
+            while len(self.screen_stack) > 1:
+                self.pop_screen()
+        else:
+            self.switch_mode(place)
 
     def action_toggle_pause(self) -> None:
-        """Stop reading files, or go on."""
+        """Stop reading, or go on."""
         self.paused = not self.paused
-        if isinstance(self.screen, FollowingScreen):
-            self.screen.tick()
+        self._tick()
 
     def action_refresh_now(self) -> None:
-        """Read files now, even while paused."""
-        if isinstance(self.screen, FollowingScreen):
-            self.screen.refresh_now()
+        """Read everything now, even while paused; SLURM no sooner than it may be asked."""
+        self._look_at_fleet()
+        self.slurm_asker.ask_now(self.slurm_wish)
+        if (top := self._top) is not None:
+            top.refresh_now()
 
     def action_open_help(self) -> None:
         """Show the keys of the screen below."""
+        from qad_tui.screens.help import HelpScreen, described_keys
+
         self.push_screen(HelpScreen(described_keys(self.screen.active_bindings.values(), self.get_key_display)))
 
+    @property
+    def _top(self) -> QadScreen | None:
+        """The screen on top, where it is one of ours; a message may come before it stands, or when all have gone."""
+        top = self.screen_stack[-1] if self.screen_stack else None
+        return top if isinstance(top, QadScreen) and top.stands else None
 
-def default_roots(environ: Mapping[str, str]) -> list[Path]:
-    """Where runs are looked for when no root is named: QAD_CHECKPOINT_ROOT, else ./runs."""
-    return [Path(environ.get("QAD_CHECKPOINT_ROOT") or "runs")]
+    def _tick(self) -> None:
+        if not self.paused:
+            self._look_at_fleet()
+            self.slurm_asker.ask_when_due(self.slurm_wish)
+        if (top := self._top) is not None:
+            top.tick()
 
+    def _look_at_fleet(self) -> None:
+        if not self._looking_at_fleet:
+            self._looking_at_fleet = True
+            self._look_at_fleet_in_thread(self.slurm.answers)
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `qad-tui [ROOT ...]`."""
-    parser = argparse.ArgumentParser(prog="qad-tui", description="Watch quantization-aware distillation runs.")
-    parser.add_argument(
-        "roots",
-        nargs="*",
-        type=Path,
-        metavar="ROOT",
-        help="folders with run folders, or run folders (default: $QAD_CHECKPOINT_ROOT, else ./runs)",
-    )
-    parser.add_argument("--version", action="version", version=f"qad-tui {__version__}")
-    parsed = parser.parse_args(arguments)
-    QadApp(parsed.roots or default_roots(os.environ)).run()
+    @work(thread=True, group="fleet")
+    def _look_at_fleet_in_thread(self, answers: SlurmAnswers) -> None:
+        self.post_message(FleetSeen(self.runs.look(answers)))
 
+    @on(FleetSeen)
+    def _keep_fleet(self, message: FleetSeen) -> None:
+        self._looking_at_fleet = False
+        self.fleet = message.fleet
+        if (top := self._top) is not None:
+            top.fleet_changed()
+            top.draw_bar()
 
-if __name__ == "__main__":
-    main()
+    async def on_event(self, event: events.Event) -> None:
+        """Note that somebody is here."""
+        if isinstance(event, events.InputEvent):
+            self._last_input_at = self.now()
+        await super().on_event(event)
+
+    @property
+    def slurm_wish(self) -> Wish:
+        """What the screens want to know of SLURM."""
+        links = tuple(link.job for row in self.fleet.rows.values() for link in row.view.links)
+        everyone = any(isinstance(screen, QadScreen) and screen.WANTS_QUEUE for screen in self.screen_stack)
+        away = is_away(self._last_input_at, focused=self.app_focus, now=self.now())
+        return Wish(links, everyone, away)
+
+    @property
+    def slurm_next_at(self) -> float | None:
+        """When SLURM is asked next, Unix time; None while there is nothing to ask, or nobody looks."""
+        return None if self.paused else self.slurm_watch.next_at(self.slurm_wish)
+
+    def note_slurm_action(self) -> None:
+        """Something was done to a job: see soon what came of it."""
+        self.slurm_watch.note_action()
+
+    @on(SlurmSeen)
+    def _keep_slurm(self, message: SlurmSeen) -> None:
+        if isinstance(message.snapshot, Exception):
+            raise message.snapshot
+        self.slurm = message.snapshot
+        if (top := self._top) is not None:
+            top.slurm_changed()
+            top.draw_bar()
+
+    def _apply_theme(self) -> None:
+        wanted = self.settings.settings.theme or self.settings.state.theme
+        if wanted and wanted not in self.available_themes:
+            self.settings.problems.append(f"There is no theme {wanted!r}; `:` and Theme show those that are.")
+        elif wanted:
+            self.theme = wanted
+
+    def _keep_theme(self, name: str) -> None:
+        problem = self.settings.change_state(theme=name)
+        if problem:
+            self.notify(problem, severity="warning")

@@ -1,23 +1,22 @@
-"""Series of a run's metrics, and what a chart of a given width needs of them.
+"""Series of a run's metrics, grown line by line.
 
-Owns the numbers from metrics.jsonl lines to decimated points. It reads no file and draws nothing.
+Owns the numbers of metrics.jsonl lines and event files, and what the metrics are called. It reads no file and draws
+nothing; `curve_lines` makes of them what a chart of a given width needs.
 """
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import lt
 
-import numpy as np
-from numpy.typing import NDArray
+from qad_core.run.metrics import MetricsLine, Number
 
-from qad_core.run.metrics import MetricsLine
-
-COLUMNS_A_MARK = 4
-"""Cells that a mark has for itself, so that marks never hide the line."""
+TIME, TOKENS = "time", "consumed_tokens"
+HIDDEN_KEYS = frozenset({"step", TIME, TOKENS, "consumed_samples", "eval/tokens"})
+"""No metrics: axes, and counts that say nothing as curves."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +33,32 @@ KD_LOSS = Loss("loss/kd", "eval/kl", "KD loss", "held-out KL")
 CE_LOSS = Loss("loss/ce", "eval/ce", "CE loss", "held-out CE")
 """Cross-entropy, of runs with `loss: qat`; they write no loss/kd."""
 
+NAMES = {
+    KD_LOSS.key: KD_LOSS.name,
+    CE_LOSS.key: CE_LOSS.name,
+    "eval/kl": "held-out KL",
+    "grad_norm": "gradient norm",
+    "learning_rate": "learning rate",
+    "tokens_per_s": "tokens/s",
+    "step_ms": "step ms",
+    "memory_gib": "memory GiB",
+    "eval/ce": "held-out CE",
+    "eval/teacher_ce": "teacher's held-out CE",
+    "eval/perplexity": "held-out perplexity",
+    "eval/top1_agreement": "top-1 agreement",
+    "skipped": "skipped steps",
+}
+"""What the usual metrics are called, in the order in which they are shown; others come after them by their keys."""
+
 
 def loss_of_line(line: MetricsLine) -> Loss:
     """The loss that a training line is about."""
     return CE_LOSS if line.get(KD_LOSS.key) is None and line.get(CE_LOSS.key) is not None else KD_LOSS
 
 
-@dataclass(frozen=True)
-class Points:
-    """Finite points in the order of their steps; both tuples have the same length."""
-
-    steps: tuple[float, ...] = ()
-    values: tuple[float, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One chart: a decimated line, the evaluations that are marked on it, and where no number was."""
-
-    loss: Loss = KD_LOSS
-    line: Points = Points()
-    evaluations: Points = Points()
-    non_finite_steps: tuple[float, ...] = ()
-    """Steps whose loss was NaN or infinite."""
-    last_step: float | None = None
+def name_of_metric(key: str) -> str:
+    """What a metric is called on the screen."""
+    return NAMES.get(key) or "".join(character if character.isprintable() else "?" for character in key)
 
 
 @dataclass
@@ -70,88 +68,91 @@ class Series:
     steps: array[float] = field(default_factory=lambda: array("d"))
     values: array[float] = field(default_factory=lambda: array("d"))
 
+    def __len__(self) -> int:
+        return len(self.steps)
+
     def append(self, step: float, value: float) -> None:
         """Add a value; a step that was there before replaces it and all after it (a resumed run repeats steps)."""
         if self.steps and step <= self.steps[-1]:
-            keep = bisect_left(self.steps, step)
-            del self.steps[keep:], self.values[keep:]
+            self.drop_from(step)
         self.steps.append(step)
         self.values.append(value)
 
+    def extend(self, steps: Sequence[float], values: Sequence[float]) -> None:
+        """Add values as `append` does, at once where their steps rise."""
+        is_new = not self.steps or not steps or steps[0] > self.steps[-1]
+        if is_new and all(map(lt, steps, steps[1:])):
+            self.steps.extend(steps)
+            self.values.extend(values)
+            return
+        for step, value in zip(steps, values, strict=True):
+            self.append(step, value)
+
+    def drop_from(self, step: float) -> None:
+        """Forget this step and all after it."""
+        keep = bisect_left(self.steps, step)
+        del self.steps[keep:], self.values[keep:]
+
 
 class CurveData:
-    """The series of one run, grown line by line."""
+    """The series of one run."""
 
     def __init__(self) -> None:
         self._series: dict[str, Series] = {}
+        self.version = 0
+        """Rises with every change."""
 
     def extend(self, lines: Iterable[MetricsLine]) -> None:
         """Add the values of metrics.jsonl lines; nulls are left out, lines without a step too."""
+        found: dict[str, tuple[list[float], list[float]]] = {}
         for line in lines:
-            step = line.get("step")
+            step: Number = line.get("step")
             if step is None:
                 continue
             for key, value in line.items():
-                if key != "step" and value is not None:
-                    self._series.setdefault(key, Series()).append(float(step), float(value))
+                if value is not None:
+                    steps, values = found.get(key) or found.setdefault(key, ([], []))
+                    steps.append(step)
+                    values.append(value)
+        found.pop("step", None)
+        for key, (steps, values) in found.items():
+            self._series.setdefault(key, Series()).extend(steps, values)
+        self.version += bool(found)
+
+    def drop_from(self, step: float) -> None:
+        """Forget this step and all after it, of all metrics: a later start has gone on from before it."""
+        for series in self._series.values():
+            series.drop_from(step)
+        self.version += 1
 
     def clear(self) -> None:
         """Forget everything, for a file that is read anew."""
         self._series.clear()
+        self.version += 1
 
     def series(self, key: str) -> Series:
         """All values of a key; empty when the key never came."""
         return self._series.get(key, Series())
 
-    def curve(self, columns: int) -> Curve:
-        """What a chart `columns` cells wide shows of the loss, at two points for each of its half-cell dots."""
-        loss = CE_LOSS if self.series(CE_LOSS.key).steps and not self.series(KD_LOSS.key).steps else KD_LOSS
-        series, evaluations = self.series(loss.key), self.series(loss.evaluation_key)
-        last_steps = [each.steps[-1] for each in (series, evaluations) if each.steps]
-        return Curve(
-            loss=loss,
-            line=decimate(series, 2 * max(1, columns)),
-            evaluations=_thinned(_finite_points(evaluations), max(2, columns // COLUMNS_A_MARK)),
-            non_finite_steps=_non_finite_steps(series),
-            last_step=max(last_steps, default=None),
-        )
+    def keys(self) -> list[str]:
+        """Metrics with values, in the order in which they are shown; a count that is always 0 is left out."""
+        known = [key for key, series in self._series.items() if series and key not in HIDDEN_KEYS]
+        shown = [key for key in known if key != "skipped" or any(self._series[key].values)]
+        places = {key: place for place, key in enumerate(NAMES)}
+        return sorted(shown, key=lambda key: (places.get(key, len(places)), key))
 
+    def loss(self) -> Loss:
+        """The loss that this run is about; of a run with tags that nobody knows, the first that is called a loss."""
+        if self.series(KD_LOSS.key) or (self.series(KD_LOSS.evaluation_key) and not self.series(CE_LOSS.key)):
+            return KD_LOSS
+        if self.series(CE_LOSS.key):
+            return CE_LOSS
+        named = [key for key in self.keys() if "loss" in key.lower()]
+        return Loss(named[0], "", name_of_metric(named[0]), "") if named else KD_LOSS
 
-def decimate(series: Series, buckets: int) -> Points:
-    """The least and the greatest finite value of each of `buckets` equal spans, in order: no spike is lost.
-
-    A series of at most 2 x `buckets` finite values comes back whole.
-    """
-    steps, values = _finite_arrays(series)
-    if len(steps) <= 2 * buckets:
-        return Points(tuple(steps.tolist()), tuple(values.tolist()))
-    edges = np.linspace(0, len(steps), buckets + 1).astype(np.intp)
-    chosen: list[int] = []
-    for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        least, greatest = start + int(values[start:end].argmin()), start + int(values[start:end].argmax())
-        chosen += sorted({least, greatest})
-    return Points(tuple(steps[chosen].tolist()), tuple(values[chosen].tolist()))
-
-
-def _finite_arrays(series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # Copies: a numpy view of an array("d") would forbid its growth.
-    steps, values = np.array(series.steps, np.float64), np.array(series.values, np.float64)
-    finite = np.isfinite(values)
-    return steps[finite], values[finite]
-
-
-def _finite_points(series: Series) -> Points:
-    steps, values = _finite_arrays(series)
-    return Points(tuple(steps.tolist()), tuple(values.tolist()))
-
-
-def _thinned(points: Points, most: int) -> Points:
-    """At most `most` of the points, evenly chosen, the first and the last among them."""
-    if len(points) <= most:
-        return points
-    chosen = sorted({round(place * (len(points) - 1) / (most - 1)) for place in range(most)})
-    return Points(tuple(points.steps[i] for i in chosen), tuple(points.values[i] for i in chosen))
-
-
-def _non_finite_steps(series: Series) -> tuple[float, ...]:
-    return tuple(step for step, value in zip(series.steps, series.values, strict=True) if not math.isfinite(value))
+    def evaluation_of(self, key: str) -> str:
+        """Key of the evaluations that are marked on a metric's line; empty when there are none."""
+        if key.startswith("eval/"):
+            return key
+        twins = {loss.key: loss.evaluation_key for loss in (KD_LOSS, CE_LOSS)}
+        return twins.get(key, "")

@@ -1,203 +1,240 @@
-"""The end of a log file, read by offset: opens a huge file at once, then follows it.
+"""A window of lines on a log file, read by offset: opens a huge file at once, follows it, and moves through it.
 
-Owns bytes, offsets and the cutting into lines. It knows nothing of Textual, of run folders, or of
-what the lines mean. Reads are plain `pread`, never a memory map: a truncated map would kill the process.
+Owns which part of the file is in memory. It knows nothing of Textual or of run folders; lines and their signs come
+from `qad_core.run.log_lines` and `log_signs`.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
-TAIL_BYTES = 256 * 1024
-"""Bytes read when a file is opened, and again for each step towards its beginning."""
-READ_BYTES = 4 * 1024 * 1024
-"""Most new bytes read in one poll; what lies between is skipped, and the window says so."""
-MAX_LINES = 20_000
-"""Lines kept; the oldest leave first."""
-MAX_LINE_BYTES = 8 * 1024
-"""Bytes shown of one line; the rest of it is counted, not kept."""
-_WITNESS_BYTES = 64
-_NO_FILE, _VANISHED = -1, -2
-"""Inode numbers of no file yet, and of a file that was there: a new file may take its real number."""
+from qad_core.run.log_lines import (
+    BLOCK_BYTES,
+    LineAssembler,
+    blocks_backward,
+    decode_log_line,
+    shown_line,
+    start_of_line,
+)
+from qad_core.run.log_signs import sign_of_line, signs_of_lines
+from qad_tui.log_identity import LogIdentity
+from qad_tui.log_window import LogWindow, WindowLine
 
-_CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True)
-class LogWindow:
-    """The lines of a log that are in memory.
-
-    `first_number` numbers the first line; numbers stay with their line as the window grows at either
-    end (older lines get lower, even negative numbers), until `generation` changes: then the file was
-    truncated, replaced, or grew by more than READ_BYTES at once, and its end is read anew.
-    """
-
-    path: Path
-    lines: tuple[str, ...] = ()
-    first_number: int = 0
-    generation: int = 0
-    at_start: bool = True
-    """Whether the first line is the file's first."""
-    size: int = 0
-    """Bytes of the file."""
-    exists: bool = True
+MOST_NEW_BYTES = 4 * 1024 * 1024
+"""Most new bytes read in one poll; of a file that has grown by more, the end is read anew."""
+MOST_WEIGHT = 4 * 1024 * 1024
+"""Bytes of memory that the lines of a window may take, about; those at the far end leave first."""
+_LINE_WEIGHT = 180
+"""Bytes that a line takes beside its characters."""
+_MOST_BLOCK_LINES = 5000
+"""Of a block with more lines only so many are taken: a block must never push what is on the screen out of memory."""
 
 
 @dataclass
 class LogTail:
-    """Follows one log file; one thread at a time calls it."""
+    """The window on one log file; one thread at a time calls it. Every method may raise OSError."""
 
     path: Path
-    _lines: list[str] = field(default_factory=list[str])
-    _first_number: int = 0
+    _lines: list[WindowLine] = field(default_factory=list[WindowLine])
+    _first_number: int | None = None
     _generation: int = 0
     _start: int = 0
-    """Offset of the first kept line."""
+    """Offset of the first line in memory."""
     _end: int = 0
     """Offset up to which the file was read."""
-    _partial: bytes = b""
-    """The line that has no end yet, at most MAX_LINE_BYTES of it."""
-    _partial_dropped: int = 0
-    _witness: bytes = b""
-    """The last bytes before `_end`; other bytes there later mean that the file is another one."""
-    _inode: int = _NO_FILE
-    _shrunk: bool = False
-    _dropped: bool = False
-    """Whether lines between `_start` and the first kept line were let go."""
+    _weight: int = 0
+    _partial: LineAssembler = field(default_factory=LineAssembler)
+    """The line that has no end yet."""
+    _partial_start: int = 0
+    _file: LogIdentity = field(default_factory=LogIdentity)
     _window: LogWindow | None = None
 
-    def poll(self) -> LogWindow:
-        """Read what is new and return the window; the very same object when nothing changed.
+    @property
+    def window(self) -> LogWindow:
+        """The window as it was last made."""
+        return self._window or LogWindow(self.path, exists=False)
 
-        Raises OSError for anything but an absent file.
+    def poll(self, *, following: bool = True) -> LogWindow:
+        """Look for what is new; the very same object when nothing changed.
+
+        Without `following` no line is let go for a new one: the window stays where it is when it is full.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-        except FileNotFoundError:
-            self._inode = _NO_FILE if self._inode == _NO_FILE else _VANISHED
-            return self._remember(replace(self._make_window(), exists=False))
-        try:
-            changed = self._read_new(descriptor)
-        finally:
-            os.close(descriptor)
-        if changed or self._window is None or not self._window.exists:
-            self._remember(self._make_window())
-        assert self._window is not None
-        return self._window
+        return self._with_file(lambda descriptor: self._read_new(descriptor, following=following))
 
     def read_older(self) -> LogWindow:
-        """Read TAIL_BYTES more towards the file's beginning and return the window."""
-        if self._start > 0 and not self._dropped and len(self._lines) < MAX_LINES:
-            with self.path.open("rb", buffering=0) as file:
-                self._prepend(file.fileno())
-            self._remember(self._make_window())
-        return self._window or self.poll()
+        """Read a block more towards the beginning; the newest lines leave when there are too many."""
+        return self._with_file(self._read_older)
 
-    def _read_new(self, descriptor: int) -> bool:
-        stat = os.fstat(descriptor)
-        if self._inode == _NO_FILE or self._is_another_file(descriptor, stat):
-            self._open_at_end(descriptor, stat)
-            return True
-        if stat.st_size <= self._end:
-            return False
-        if stat.st_size - self._end > READ_BYTES:
-            self._open_at_end(descriptor, stat)
-            return True
-        self._append(os.pread(descriptor, stat.st_size - self._end, self._end))
-        return True
+    def read_newer(self) -> LogWindow:
+        """Read a block more towards the end; the oldest lines leave when there are too many."""
+        return self._with_file(self._append_line)
 
-    def _is_another_file(self, descriptor: int, stat: os.stat_result) -> bool:
-        if stat.st_ino != self._inode:
-            return True
-        if stat.st_size < self._end:
-            # A network file system may show a stale, smaller size for a moment: believe the second look.
-            believed, self._shrunk = self._shrunk, True
-            return believed
-        self._shrunk = False
-        return os.pread(descriptor, len(self._witness), self._end - len(self._witness)) != self._witness
+    def go_to(self, offset: int) -> LogWindow:
+        """Read the lines around the one that holds the byte at `offset`."""
+        return self._with_file(lambda descriptor: self._go_to(descriptor, offset))
 
-    def _open_at_end(self, descriptor: int, stat: os.stat_result) -> None:
-        if self._inode != _NO_FILE:
-            self._generation += 1
-        self._lines, self._first_number, self._partial, self._partial_dropped = [], 0, b"", 0
-        self._inode, self._shrunk, self._dropped = stat.st_ino, False, False
-        start = max(0, stat.st_size - TAIL_BYTES)
-        data = os.pread(descriptor, stat.st_size - start, start)
-        if start > 0 and (first_end := data.find(b"\n")) >= 0:
-            start += first_end + 1
-            data = data[first_end + 1 :]
-        self._start = self._end = start
-        self._witness = b""
-        self._append(data)
+    def go_to_end(self) -> LogWindow:
+        """Read the last lines, unless they are in memory."""
+        return self._with_file(lambda descriptor: self._end >= self._file.size or self._open_at_end(descriptor))
 
-    def _append(self, data: bytes) -> None:
-        self._end += len(data)
-        self._witness = (self._witness + data[-_WITNESS_BYTES:])[-_WITNESS_BYTES:]
-        *whole, rest = data.split(b"\n")
-        for raw in whole:
-            self._extend_partial(raw)
-            self._lines.append(self._take_partial())
-        self._extend_partial(rest)
+    def _with_file(self, act: Callable[[int], object]) -> LogWindow:
+        try:
+            # A named pipe that somebody has put there must not block the thread for ever.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return self._vanish()
+        try:
+            if self._is_the_same(descriptor):
+                act(descriptor)
+        finally:
+            os.close(descriptor)
+        return self._remember(self._make_window())
+
+    def _is_the_same(self, descriptor: int) -> bool:
+        """Whether the window is one on this very file; of another one the end is read."""
+        known = self._file.is_known
+        found = self._file.look(descriptor, self._end)
+        if found == "another":
+            self._generation += known
+            self._open_at_end(descriptor)
+        return found == "same"
+
+    def _open_at_end(self, descriptor: int) -> None:
+        start = max(0, self._file.size - BLOCK_BYTES)
+        first = os.pread(descriptor, self._file.size - start, start).find(b"\n", 0, -1) + 1
+        start = 0 if start == 0 else start + first if first else start_of_line(descriptor, start)
+        self._restart(descriptor, start)
+        while self._end < self._file.size and self._append_block(descriptor):
+            self._drop_oldest()
+
+    def _read_new(self, descriptor: int, *, following: bool) -> None:
+        if self._window is None or not self._window.at_end:
+            return
+        if following and self._file.size - self._end > MOST_NEW_BYTES:
+            self._open_at_end(descriptor)
+            return
+        while self._end < self._file.size and (following or self._weight <= MOST_WEIGHT):
+            if not self._append_block(descriptor):
+                break
+            if following:
+                self._drop_oldest()
+        self._drop_newest(descriptor)
+
+    def _read_older(self, descriptor: int) -> None:
+        if self._start > 0:
+            self._prepend(descriptor)
+            self._drop_newest(descriptor)
+
+    def _go_to(self, descriptor: int, offset: int) -> None:
+        start = start_of_line(descriptor, min(offset, self._file.size))
+        self._restart(descriptor, start)
+        self._append_line(descriptor)
+        if start > 0:
+            self._prepend(descriptor)
+
+    def _restart(self, descriptor: int, start: int) -> None:
+        self._lines, self._weight = [], 0
+        self._first_number = 1 if start == 0 else None
+        self._start = start
+        self._stand_at(descriptor, start)
+
+    def _stand_at(self, descriptor: int, end: int) -> None:
+        """Go on reading at the beginning of a line."""
+        self._partial.clear()
+        self._end = self._partial_start = end
+        self._file.stand_at(descriptor, end)
+
+    def _append_line(self, descriptor: int) -> None:
+        """Read on until there is a line more, or the end."""
+        before = len(self._lines)
+        while len(self._lines) == before and self._end < self._file.size and self._append_block(descriptor):
+            pass
         self._drop_oldest()
 
-    def _extend_partial(self, raw: bytes) -> None:
-        rewritten = raw.rstrip(b"\r").rfind(b"\r")
-        if rewritten >= 0:
-            # A progress bar wrote over its own line: only the newest state is a line.
-            self._partial, self._partial_dropped = b"", 0
-            raw = raw[rewritten + 1 :]
-        room = max(0, MAX_LINE_BYTES - len(self._partial))
-        self._partial += raw[:room]
-        self._partial_dropped += max(0, len(raw) - room)
+    def _append_block(self, descriptor: int) -> bool:
+        data = os.pread(descriptor, min(BLOCK_BYTES, self._file.size - self._end), self._end)
+        *whole, rest = data.split(b"\n", _MOST_BLOCK_LINES)
+        if len(whole) == _MOST_BLOCK_LINES:
+            data, rest = data[: len(data) - len(rest)], b""
+        offsets: list[int] = []
+        texts: list[str] = []
+        at = self._end
+        for raw in whole:
+            offsets.append(self._partial_start)
+            texts.append(self._finish_line(raw))
+            at += len(raw) + 1
+            self._partial_start = at
+        self._partial.feed(rest)
+        self._end += len(data)
+        self._file.read(data)
+        self._lines += self._weigh(offsets, texts)
+        return bool(data)
 
-    def _take_partial(self) -> str:
-        line = decode_log_line(self._partial, self._partial_dropped)
-        self._partial, self._partial_dropped = b"", 0
-        return line
-
-    def _drop_oldest(self) -> None:
-        surplus = len(self._lines) - MAX_LINES
-        if surplus > 0:
-            del self._lines[:surplus]
-            self._first_number += surplus
-            self._dropped = True
+    def _finish_line(self, raw: bytes) -> str:
+        if self._partial.is_empty:
+            return shown_line(raw)
+        self._partial.feed(raw)
+        text = decode_log_line(self._partial.kept, self._partial.dropped)
+        self._partial.clear()
+        return text
 
     def _prepend(self, descriptor: int) -> None:
-        begin = max(0, self._start - TAIL_BYTES)
-        data = os.pread(descriptor, self._start - begin, begin)
-        cut = data.find(b"\n") + 1 if begin > 0 else 0
-        if cut == len(data):
-            cut = 0  # One line is longer than the whole block: show the block as a line of its own.
-        older = [
-            decode_log_line(raw[:MAX_LINE_BYTES], max(0, len(raw) - MAX_LINE_BYTES)) for raw in _lines_of(data[cut:])
-        ]
-        self._lines[:0] = older
-        self._first_number -= len(older)
-        self._start = begin + cut
+        block = next(blocks_backward(descriptor, self._start))
+        raws = block.lines
+        offsets = list(accumulate((len(raw) + 1 for raw in raws), initial=block.offset))[:-1]
+        raws, offsets = raws[-_MOST_BLOCK_LINES:], offsets[-_MOST_BLOCK_LINES:]
+        texts = [decode_log_line(raws[0], block.dropped)] if block.dropped else [shown_line(raw) for raw in raws]
+        self._lines[:0] = self._weigh(offsets, texts)
+        self._start = offsets[0]
+        if self._start == 0:
+            self._first_number = 1
+        elif self._first_number is not None:
+            self._first_number -= len(raws)
+
+    def _weigh(self, offsets: list[int], texts: list[str]) -> list[WindowLine]:
+        self._weight += sum(map(len, texts)) + _LINE_WEIGHT * len(texts)
+        return list(map(WindowLine, offsets, texts, signs_of_lines(texts)))
+
+    def _drop_oldest(self) -> None:
+        surplus = self._count_surplus(iter(self._lines))
+        if surplus:
+            del self._lines[:surplus]
+            self._start = self._lines[0].offset if self._lines else self._partial_start
+            self._first_number = None if self._first_number is None else self._first_number + surplus
+
+    def _drop_newest(self, descriptor: int) -> None:
+        surplus = self._count_surplus(reversed(self._lines))
+        if surplus:
+            first = self._lines[-surplus].offset
+            del self._lines[-surplus:]
+            self._stand_at(descriptor, first)
+
+    def _count_surplus(self, lines: Iterator[WindowLine]) -> int:
+        surplus = 0
+        while self._weight > MOST_WEIGHT:
+            self._weight -= len(next(lines).text) + _LINE_WEIGHT
+            surplus += 1
+        return surplus
+
+    def _vanish(self) -> LogWindow:
+        self._file.vanish()
+        return self._remember(replace(self.window, exists=False))
 
     def _make_window(self) -> LogWindow:
-        partial = (decode_log_line(self._partial, self._partial_dropped),) if self._partial else ()
-        at_start = self._start == 0 and not self._dropped
-        lines = (*self._lines, *partial)
-        return LogWindow(self.path, lines, self._first_number, self._generation, at_start, self._end)
+        at_end = self._end >= self._file.size
+        lines = tuple(self._lines)
+        if at_end and not self._partial.is_empty:
+            text = decode_log_line(self._partial.kept, self._partial.dropped)
+            lines = (*lines, WindowLine(self._partial_start, text, sign_of_line(text)))
+        return LogWindow(
+            self.path, lines, self._first_number, self._generation, self._start == 0, at_end, self._file.size
+        )
 
     def _remember(self, window: LogWindow) -> LogWindow:
         if window != self._window:
             self._window = window
-        assert self._window is not None
-        return self._window
-
-
-def decode_log_line(raw: bytes, dropped: int = 0) -> str:
-    """One line as text for a terminal: bad UTF-8 replaced, escape sequences and control characters removed."""
-    text = raw.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", errors="replace").expandtabs(8)
-    text = _CONTROL_CHARACTER.sub("", _CONTROL_SEQUENCE.sub("", text))
-    return f"{text} … {dropped:,} more bytes" if dropped else text
-
-
-def _lines_of(data: bytes) -> list[bytes]:
-    return data.removesuffix(b"\n").split(b"\n")
+        return self.window

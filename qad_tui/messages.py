@@ -1,6 +1,7 @@
-"""What threads tell screens, and what widgets ask of them; one typed message each.
+"""What threads tell the application, and what widgets ask of screens; one typed message each.
 
-A thread never touches a widget: it posts one of these, and an `@on` handler does the rest.
+A thread never touches a widget: it posts one of these, and an `@on` handler does the rest. Messages between a
+pane and its own thread are defined beside the pane.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from pathlib import Path
 
 from textual.message import Message
 
-from qad_tui.run_follower import RunDetail
-from qad_tui.runs_model import RunsDifference
+from qad_tui.fleet import Fleet
+from qad_tui.slurm_watch import SlurmSnapshot
 
 
 @dataclass
-class RunsPolled(Message, bubble=False):
+class FleetSeen(Message, bubble=False):
     """The run folders were looked at."""
 
-    difference: RunsDifference
+    fleet: Fleet
 
 
 @dataclass
-class RunRead(Message, bubble=False):
-    """What is new of the run that a screen follows."""
+class SlurmSeen(Message, bubble=False):
+    """SLURM was asked."""
 
-    detail: RunDetail
+    snapshot: SlurmSnapshot | Exception
+    """What it said, or what our own bug raised."""
 
 
 @dataclass
 class RunChosen(Message):
-    """The cursor of the table stands on this run, or on none."""
+    """The cursor of a table stands on this run, or on none."""
 
     path: Path | None
 
@@ -40,7 +42,3 @@ class RunOpened(Message):
     """Enter or a click asks to see this run full screen."""
 
     path: Path
-
-
-class OlderLogWanted(Message):
-    """The log is scrolled to the first line in memory, and the file has older ones."""

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from qad_core.run.store import RunSummary, State
+from qad_core.run.health import Severity
+from qad_core.slurm.outlook import OutlookState
+from qad_core.slurm.views import RunView
+
+RowState = OutlookState | Literal["gone"]
+"""`gone`: the run folder was there and is no more."""
 
 
 @dataclass(frozen=True)
@@ -15,31 +21,55 @@ class StateLook:
     style: str
 
 
-LOOKS: dict[State, StateLook] = {
+LOOKS: dict[RowState, StateLook] = {
     "running": StateLook("●", "bold green"),
+    "starting": StateLook("◐", "green"),
+    "queued": StateLook("◷", "cyan"),
+    "blocked": StateLook("⊘", "bold red"),
+    "silent": StateLook("◌", "bold yellow"),
+    "unknown": StateLook("?", "yellow"),
     "done": StateLook("✓", "cyan"),
     "stopped": StateLook("■", "yellow"),
     "failed": StateLook("✗", "bold red"),
     "killed": StateLook("†", "bold magenta"),
     "never started": StateLook("○", "dim"),
     "foreign": StateLook("·", "dim"),
+    "gone": StateLook("∅", "dim"),
 }
 
+HEALTH_LOOKS: dict[Severity, StateLook] = {
+    "problem": StateLook("✗", "bold red"),
+    "warning": StateLook("!", "bold yellow"),
+    "note": StateLook("·", "dim"),
+}
+"""How a finding of the health rules looks."""
 
-def state_word(run: RunSummary) -> str:
-    """The state in at most eleven letters; of a running run its phase (`training`, `evaluating`, ...)."""
-    if run.state == "never started":
-        return "not started"
-    return run.status.phase if run.state == "running" and run.status else run.state
+_SHORT_WORDS: dict[str, str] = {"never started": "not begun"}
 
 
-def state_phrase(run: RunSummary) -> str:
+def state_word(state: RowState) -> str:
+    """The state in at most ten letters."""
+    return _SHORT_WORDS.get(state, state)
+
+
+def stage_word(view: RunView) -> str:
+    """Where a run stands, in at most ten letters; of a steady one what it does. Empty where it does nothing."""
+    status = view.run.status
+    if view.stage == "steady" and status is not None and status.phase != "training":
+        return status.phase
+    return view.stage or ""
+
+
+def state_phrase(view: RunView) -> str:
     """The state with what a person would ask next: by what it stopped, whether it can go on."""
-    if run.state == "stopped":
+    run, state = view.run, view.outlook.state
+    if state == "stopped":
         by = f" by {run.status.reason}" if run.status and run.status.reason else ""
         return f"stopped{by}, can be resumed"
-    if run.state == "killed":
+    if state == "killed":
         return "killed, can be resumed"
-    if run.state == "foreign":
+    if state == "foreign":
         return "made by other scripts: no metrics.jsonl to show"
-    return state_word(run)
+    if state == "running":
+        return run.status.phase if run.status else state
+    return state_word(state)

@@ -11,6 +11,7 @@ from qad_core.config.conf_file import read_conf
 from qad_core.config.conf_yaml import experiment_yaml
 from qad_core.config.library import CONF_SUFFIX, find_library
 from qad_core.config.paths import expand_user
+from qad_core.config.secret_values import Secrets
 from qad_core.errors import ConfigError, ExitCode
 
 
@@ -25,15 +26,17 @@ def convert_conf(conf: str, out: Path | None, *, as_json: bool) -> ExitCode:
         raise ConfigError(f"there is no file {source}", f"Name a {CONF_SUFFIX} of the scripts.")
     target = out or Path(source.with_suffix(".yaml").name)
     found = read_conf(source, find_library(os.environ), os.environ, environment_first=False)
-    _write_new(target, experiment_yaml(found))
+    secrets = Secrets.of(os.environ)
+    _write_new(target, experiment_yaml(found, secrets))
+    notes = secrets.hide_in(found.notes)
     if as_json:
-        print_json({"path": target, "notes": [dataclasses.asdict(note) for note in found.notes]})
+        print_json({"path": target, "notes": [dataclasses.asdict(note) for note in notes]})
         return ExitCode.DONE
     show = console()
     show.print(f"Wrote {target}. `qad_core check {target}` tells whether it can run.", markup=False, soft_wrap=True)
-    if found.notes:
+    if notes:
         show.print("Not carried over, or added because the scripts did:")
-    for note in found.notes:
+    for note in notes:
         show.print(f"- {note}", markup=False, soft_wrap=True)
     return ExitCode.DONE
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from qad_core.commands.output import console, make_table, print_json
 from qad_core.commands.runs import find_run
 from qad_core.errors import RunError
-from qad_core.run.metrics import MetricsLine, is_evaluation, read_metrics
+from qad_core.run.events import read_run_lines
+from qad_core.run.metrics import MetricsLine, is_evaluation
 from qad_core.run.plot import plot_series
 from qad_core.run.progress import merge_evaluations
 from qad_core.run.show import show_fraction, show_number
@@ -21,7 +22,7 @@ LAST_LINES = 10
 def show_metrics(run: str, roots: Sequence[Path], *, key: str | None, as_json: bool) -> None:
     """Print evaluations and the last training lines; with `key`, that series over the steps."""
     found = find_run(run, roots)
-    lines = read_metrics(found.folder.metrics)
+    lines = read_run_lines(found.folder)
     if as_json:
         print_json(_as_json(lines, key, found.recovered))
     elif key is not None:
@@ -29,7 +30,7 @@ def show_metrics(run: str, roots: Sequence[Path], *, key: str | None, as_json: b
         console().print(f"{key} of {found.name}", markup=False)
         console().print(plot_series(steps, values), markup=False, soft_wrap=True)
     else:
-        _print_evaluations(list(found.evaluations))
+        _print_evaluations(merge_evaluations([], [line for line in lines if is_evaluation(line)]))
         _print_training([line for line in lines if not is_evaluation(line)])
         console().print(f"KL gap won back: {show_fraction(found.recovered)}")
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from qad_core.commands.outlook import RunView, explain_failure, view_runs
+from qad_core.commands.outlook import explain_failure, retry_command, view_runs
 from qad_core.commands.output import console, error_console, make_table, print_json
 from qad_core.commands.runs import find_run, run_as_json, run_roots
 from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode, explain_os_error
 from qad_core.run.failure import Failure
+from qad_core.run.health import Severity
 from qad_core.run.show import show_duration, show_fraction, show_number
 from qad_core.run.store import RunSummary, find_run_paths, log_files, summarize_run
 from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.links import LinkView
+from qad_core.slurm.views import RunView
 
 STATE_STYLES = {
     "running": "green", "starting": "green", "done": "bold green", "queued": "cyan", "stopped": "yellow",
     "silent": "yellow", "unknown": "yellow", "blocked": "red", "failed": "red", "killed": "red",
 }  # fmt: skip
+
+HEALTH_STYLES: dict[Severity, str] = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def show_status(names: Sequence[str], roots: Sequence[Path], *, as_json: bool) -> ExitCode:
@@ -58,6 +61,10 @@ def print_run(view: RunView, failure: Failure | None) -> None:
     out.print(table)
     if view.links:
         out.print(_links_table(view.links))
+    for finding in run.health(time.time()):
+        out.print(
+            Text(f"{finding.severity}: {finding.sentence}", style=HEALTH_STYLES[finding.severity]), soft_wrap=True
+        )
     for text in _advice(view):
         out.print(text, markup=False, soft_wrap=True)
     if failure is not None:
@@ -68,7 +75,8 @@ def print_failure(failure: Failure, run: RunSummary) -> None:
     """The failure card: what went wrong first, where, and the way on as commands to paste."""
     out = console()
     out.print()
-    out.print(Text(failure.title, style="bold red"))
+    often = f" ({failure.times} starts in a row)" if failure.times > 1 else ""
+    out.print(Text(f"{failure.title}{often}", style="bold red"))
     where = [f"rank {failure.rank}"] if failure.rank is not None else []
     where += [failure.where] if failure.where else []
     if failure.log is not None:
@@ -76,6 +84,8 @@ def print_failure(failure: Failure, run: RunSummary) -> None:
     for text in (failure.message, "; ".join(where)):
         if text:
             out.print(f"  {text}", markup=False, soft_wrap=True)
+    if failure.chain_stopped and failure.chain_stopped != failure.message:
+        out.print(f"  the chain was stopped: {failure.chain_stopped}", markup=False, soft_wrap=True)
     if failure.others:
         out.print(f"  {failure.others} other rank(s) failed after it")
     for line in failure.excerpt:
@@ -83,19 +93,15 @@ def print_failure(failure: Failure, run: RunSummary) -> None:
     for advice in failure.advice:
         out.print(f"- {advice}", markup=False, soft_wrap=True)
     if failure.changes:
-        out.print(f"  {_retry_command(run, failure.changes)}", markup=False, soft_wrap=True)
-
-
-def _retry_command(run: RunSummary, changes: Sequence[str]) -> str:
-    """The run again with the changes; its resolved config is an experiment like any other."""
-    verb = "submit" if "cluster.kind=slurm" in changes or run.folder.slurm.is_dir() else "train"
-    return shlex.join(["qad_core", verb, str(run.folder.config), *changes])
+        out.print(f"  {retry_command(run, failure.changes)}", markup=False, soft_wrap=True)
 
 
 def _facts(view: RunView) -> list[tuple[str, str]]:
     run = view.run
     live = next((link for link in view.links if link.stage == "running"), None)
     facts = [("", view.outlook.words)] if view.outlook.words != view.outlook.state else []
+    if view.stage is not None:
+        facts.append(("stage", view.stage))
     facts.append(("step", f"{run.step} of {run.train_iterations or '?'}"))
     if run.loss is not None:
         facts.append(("loss", f"{show_number(run.loss)}, {show_number(run.tokens_per_s)} tokens/s"))
@@ -133,7 +139,7 @@ def _links_table(links: Sequence[LinkView]) -> object:
             show_duration(link.left_seconds),
             link.node_list or "-",
             "-" if link.exit_code is None else str(link.exit_code),
-            link.dependency or link.job.dependency or "-",
+            link.waits_for or "-",
         )
     return table
 
@@ -213,6 +219,7 @@ def _as_json(view: RunView, failure: Failure | None, answers: SlurmAnswers) -> d
             "chain": link.job.chain,
             "restarts": link.job.restarts,
             "logs": link.logs,
+            "dependency": link.dependency or link.job.dependency,
         }
         for link in view.links
     ]
@@ -221,6 +228,8 @@ def _as_json(view: RunView, failure: Failure | None, answers: SlurmAnswers) -> d
         "state": view.outlook.state,
         "words": view.outlook.words,
         "what_to_do": view.outlook.what_to_do,
+        "stage": view.stage,
+        "health": [dataclasses.asdict(finding) for finding in view.run.health(time.time())],
         "links": links,
         "not_known": answers.silences,
         "failure": None if failure is None else dataclasses.asdict(failure),

@@ -1,37 +1,44 @@
-"""`qad_core submit`: an experiment, or more links of a run, into SLURM's queue."""
+"""`qad_core submit`: an experiment, or more links of a run, into SLURM's queue.
+
+Owns what is checked and decided before anything is submitted. What is printed of it is `submit_words.py`'s.
+"""
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qad_core.commands.experiment import run_folder_of, with_tag
-from qad_core.commands.output import console, error_console, print_json, print_notes, show_problems
+from qad_core.commands.output import error_console, print_json, print_notes, show_problems
 from qad_core.commands.runs import find_run, run_roots
+from qad_core.commands.submit_words import show_dry_run, show_plan, show_result
 from qad_core.config.checks import check_experiment
-from qad_core.config.load import ResolvedConfig
+from qad_core.config.load import ResolvedConfig, read_resolved
 from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
 from qad_core.errors import ConfigError, ExitCode, RunError
 from qad_core.launch.chain import SPARE_LINKS, ChainEstimate, estimate_chain
-from qad_core.launch.dependency import check_dependency, parse_after
+from qad_core.launch.dependency import AwaitedRun, Wait, check_dependency, parse_after
+from qad_core.launch.live_links import live_links
 from qad_core.launch.node import is_done
+from qad_core.launch.patience import PATIENCE_SECONDS, PatientSlurm
 from qad_core.launch.sbatch import BatchJob, make_script
-from qad_core.launch.submission import Submission, describe_calls, make_links, new_chain_token
-from qad_core.launch.submit import PATIENCE_SECONDS, Submitter, secrets_in_script
+from qad_core.launch.submission import Submission, make_links, new_chain_token
+from qad_core.launch.submit import Submitter, secrets_in_script
 from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
-from qad_core.run.jobs import Job, read_jobs
+from qad_core.run.jobs import read_jobs
 from qad_core.run.pace import measure_pace
 from qad_core.run.show import show_duration
 from qad_core.run.status import read_status
 from qad_core.run.store import is_run_folder
 from qad_core.slurm.client import SlurmClient
-from qad_core.slurm.errors import SlurmUnavailable
-from qad_core.slurm.jobs import never_starts, reason_words, state_words, what_to_do
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 @dataclass(frozen=True)
@@ -56,29 +63,38 @@ class SubmitOptions:
 
 def submit(experiment: str, overrides: Sequence[str], roots: Sequence[Path], options: SubmitOptions) -> int:
     """Check everything, say what will be submitted, and submit it; the exit code."""
-    name = _config_of_run(experiment, roots) or experiment
+    _check_pace(options.seconds_per_iteration)
+    run = _find_run_folder(experiment, roots)
+    name = str(run.config) if run else experiment
     resolved, problems = check_experiment(name, with_tag(overrides, options.tag), fresh=options.fresh)
     problems = [*problems, *_problems_of_kind(resolved)]
     if problems or resolved is None:
         return show_problems(problems, as_json=options.as_json)
     print_notes(resolved.notes)
     folder = run_folder_of(resolved.config)
+    if run is not None:
+        _refuse_moved(run, folder)
     if not options.fresh:
         _refuse_when_done(folder, resolved.config)
-    client = SlurmClient()
+    slurm = PatientSlurm(SlurmClient(), _say, options.patience_seconds)
     estimate = _estimate(folder, resolved.config, options)
-    submission = _plan(resolved, folder, client, roots, options, estimate)
+    wait = _wait_for(options.after, roots, slurm)
+    submission = _plan(resolved, folder, options, estimate, wait)
+    print_notes([Problem(note, "", "") for note in wait.notes])
     if not options.as_json:
-        _print_plan(submission, estimate)
+        show_plan(submission, estimate)
     if options.dry_run:
-        _print_dry_run(submission, estimate, as_json=options.as_json)
+        show_dry_run(submission, estimate, as_json=options.as_json)
         return ExitCode.DONE
-    submitter = Submitter(client, _say, options.patience_seconds)
-    refusal = submitter.find_refusal(resolved.config, Path.cwd())
-    if refusal is not None:
-        return show_problems([refusal], as_json=options.as_json)
-    jobs = submitter.submit(submission, fresh=options.fresh)
-    _report(client, submission, estimate, jobs, as_json=options.as_json)
+    submitter = Submitter(slurm)
+    try:
+        refusal = submitter.find_refusal(resolved.config, Path.cwd())
+        if refusal is not None:
+            return show_problems([refusal], as_json=options.as_json)
+        jobs = submitter.submit(submission, fresh=options.fresh)
+    except KeyboardInterrupt:
+        return _show_interrupted(submitter.what_is_left(folder), as_json=options.as_json)
+    show_result(slurm.client, submission, estimate, jobs, as_json=options.as_json)
     return ExitCode.DONE
 
 
@@ -87,11 +103,31 @@ def _say(text: str) -> None:
     error_console().print(text, markup=False)
 
 
-def _config_of_run(experiment: str, roots: Sequence[Path]) -> str | None:
-    """The resolved config of a run, where the argument is a run's folder or name and no experiment's."""
+def _check_pace(seconds: float | None) -> None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise ConfigError(f"--seconds-per-iteration is {seconds}", "Give it a number of seconds.")
+
+
+def _find_run_folder(experiment: str, roots: Sequence[Path]) -> RunFolder | None:
+    """The run's folder, where the argument is that or a run's name, and no experiment's."""
     places = [Path(experiment), *(root / experiment for root in run_roots(roots))]
     found = next((path for path in places if path.is_dir() and is_run_folder(path)), None)
-    return str(RunFolder(found).config) if found is not None else None
+    return RunFolder(found) if found is not None else None
+
+
+def _refuse_moved(run: RunFolder, planned: RunFolder) -> None:
+    """A folder that is not where its config says would be submitted as another run than the one that was named."""
+    own = run_folder_of(read_resolved(run.config).config).path
+    here = run.path.resolve()
+    if here in (own.resolve(), planned.path.resolve()):
+        return
+    renamed = here.name != own.name
+    raise RunError(
+        f"The run folder {run.path} was {'renamed' if renamed else 'moved'}: by its config it is {own}.",
+        f"Move it back, or say where it is now with paths.checkpoint_root={here.parent}."
+        if not renamed
+        else f"Give it its name {own.name} again: a run's name follows from its config.",
+    )
 
 
 def _problems_of_kind(resolved: ResolvedConfig | None) -> list[Problem]:
@@ -119,6 +155,9 @@ def _estimate(folder: RunFolder, config: RunConfig, options: SubmitOptions) -> C
             raise ConfigError("--until-done needs the seconds an iteration, and this run has none yet.", hint)
         return None
     slurm = config.cluster.slurm
+    if seconds > slurm.time_limit_seconds:
+        what = f"An iteration of {seconds:g} s does not fit into a walltime of {slurm.time_limit}."
+        raise ConfigError(what, "Take a longer cluster.slurm.time_limit, or another pace.")
     at = 0 if options.fresh else newest_checkpoint_step(folder) or 0
     estimate = estimate_chain(
         max(config.train.train_iterations - at, 0),
@@ -139,20 +178,15 @@ def _estimate(folder: RunFolder, config: RunConfig, options: SubmitOptions) -> C
 def _plan(
     resolved: ResolvedConfig,
     folder: RunFolder,
-    client: SlurmClient,
-    roots: Sequence[Path],
     options: SubmitOptions,
     estimate: ChainEstimate | None,
+    wait: Wait,
 ) -> Submission:
     if options.links is not None and options.until_done:
         raise ConfigError("--links and --until-done are both given", "Give one of them.")
     count = options.links or 1
     if options.until_done and estimate is not None:
         count = estimate.links + SPARE_LINKS
-    after = None
-    if options.after is not None:
-        after = parse_after(options.after, lambda run: _last_job_of(run, roots))
-        check_dependency(client, after)
     chain = new_chain_token()
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     batch = BatchJob(folder, chain, stamp, Path.cwd())
@@ -163,83 +197,33 @@ def _plan(
             f"The value of {', '.join(leaked)} stands in the batch script, which SLURM shows and keeps.",
             "Take it out of the config: a job gets the environment of the shell that submits.",
         )
-    return Submission(resolved, batch, script, make_links(count, chain, after))
+    return Submission(resolved, batch, script, make_links(count, chain, wait.dependency))
 
 
-def _last_job_of(run: str, roots: Sequence[Path]) -> str:
-    folder = find_run(run, roots).folder
-    jobs = [job.slurm_job_id for job in read_jobs(folder.jobs) if job.slurm_job_id]
-    if not jobs:
-        raise RunError(f"The run {folder.name} has no SLURM job to wait for.", "Submit it first, or name a job id.")
-    return jobs[-1]
+def _wait_for(after: str | None, roots: Sequence[Path], slurm: PatientSlurm) -> Wait:
+    if after is None:
+        return Wait()
+    wait = parse_after(after, lambda run: _awaited_run(find_run(run, roots).folder, slurm))
+    dependency = wait.dependency
+    if dependency is not None:
+        slurm.ask(lambda client: check_dependency(client, dependency))
+    return wait
 
 
-def _print_plan(submission: Submission, estimate: ChainEstimate | None) -> None:
-    config, out = submission.resolved.config, console()
-    count, limit = len(submission.links), config.cluster.slurm.time_limit
-    out.print(f"run folder: {submission.batch.folder.path}", markup=False, soft_wrap=True)
-    out.print(f"{count} link{'s' if count > 1 else ''} of {limit} on {config.cluster.nodes} node(s), "
-              f"{config.cluster.gpus_per_node} GPU(s) each", markup=False)  # fmt: skip
-    out.print(estimate_words(estimate, count), markup=False)
-    names = [name for name in config.cluster.slurm.secrets if os.environ.get(name)]
-    if names:
-        out.print(f"in the job's environment, and nowhere else: {', '.join(names)}", markup=False)
-
-
-def estimate_words(estimate: ChainEstimate | None, links: int) -> str:
-    """What a chain has to do, beside what is submitted."""
-    if estimate is None:
-        return "how many links it needs is not known: no step of this run has been timed yet"
-    text = (
-        f"{estimate.iterations_left} iterations left x {estimate.seconds_per_iteration:.3g} s = "
-        f"{show_duration(estimate.hours * 3600)}; a link trains for {show_duration(estimate.link_seconds)}: "
-        f"{estimate.links} link{'s' if estimate.links > 1 else ''} needed"
+def _awaited_run(folder: RunFolder, slurm: PatientSlurm) -> AwaitedRun:
+    status = read_status(folder.status)
+    return AwaitedRun(
+        folder.name,
+        done=status is not None and is_done(status, newest_checkpoint_step(folder), status.train_iterations),
+        jobs=tuple(link.job_id for link in live_links(slurm, folder)),
+        submitted=any(job.kind == "slurm" and job.slurm_job_id for job in read_jobs(folder.jobs)),
     )
-    if links < estimate.links:
-        return f"{text}, {links} submitted: it will not be done after them"
-    return f"{text}, {links - estimate.links} spare" if links > estimate.links else text
 
 
-def _print_dry_run(submission: Submission, estimate: ChainEstimate | None, *, as_json: bool) -> None:
+def _show_interrupted(left: str, *, as_json: bool) -> int:
+    problem = Problem("interrupted", "", left or "Nothing of this chain is in the queue.")
     if as_json:
-        print_json(_as_json(submission, estimate, []))
-        return
-    print(f"\n# {submission.batch.script}\n{submission.script}\n# and then\n{describe_calls(submission)}")
-
-
-def _report(
-    client: SlurmClient, submission: Submission, estimate: ChainEstimate | None, jobs: Sequence[Job], *, as_json: bool
-) -> None:
-    try:
-        entries = {entry.job_id: entry for entry in client.queue([job.slurm_job_id for job in jobs])}
-    except SlurmUnavailable:
-        entries = {}  # the jobs are submitted all the same
-    warnings: list[Problem] = []
-    for job in jobs:
-        entry = entries.get(job.slurm_job_id)
-        words = "submitted" if entry is None else state_words(entry.state)
-        if entry is not None and entry.state == "PENDING":
-            words = f"waits: {reason_words(entry.reason, dependency=entry.dependency)}"
-            if never_starts(entry.reason):
-                what = f"job {job.slurm_job_id} was accepted, but can never start: {entry.reason}"
-                warnings.append(Problem(what, f"link {job.link}", what_to_do(entry.reason)))
-        if not as_json:
-            console().print(f"link {job.link} of {job.links}: job {job.slurm_job_id}, {words}", markup=False)
-    if as_json:
-        print_json({**_as_json(submission, estimate, jobs), "warnings": [warning.what for warning in warnings]})
-        return
-    for warning in warnings:
-        error_console().print(f"warning: {warning}", markup=False)
-    console().print(f"watch it: qad_core status {submission.batch.folder.path}", markup=False, soft_wrap=True)
-
-
-def _as_json(submission: Submission, estimate: ChainEstimate | None, jobs: Sequence[Job]) -> dict[str, object]:
-    return {
-        "run_folder": submission.batch.folder.path,
-        "chain": submission.batch.chain,
-        "script": submission.script,
-        "script_path": submission.batch.script,
-        "links_needed": estimate.links if estimate else None,
-        "links": [{"link": link.number, "after": link.after, "comment": link.comment} for link in submission.links],
-        "jobs": [{"link": job.link, "job_id": job.slurm_job_id, "dependency": job.dependency} for job in jobs],
-    }
+        print_json(None, [problem])
+    else:
+        _say(str(problem))
+    return INTERRUPTED

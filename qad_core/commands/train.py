@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from qad_core.config.load import ResolvedConfig, dump_resolved, read_resolved
 from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode, RunError
 from qad_core.launch.plan import LaunchPlan, make_plan
+from qad_core.launch.plan_words import describe_commands
+from qad_core.launch.ranks import Ending, output_tail
 from qad_core.launch.requirements import require_trainer
-from qad_core.launch.run_local import Ending, output_tail, run_local
+from qad_core.launch.run_local import run_local
 from qad_core.launch.watch import Watch, evaluation_words
 from qad_core.run.show import show_fraction, show_number
 from qad_core.run.status import read_status, write_status
@@ -84,16 +85,7 @@ def evaluate(run: str, roots: Sequence[Path], *, as_json: bool) -> int:
 
 def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
     """What a start would do: the config that it would write, and its commands, as text."""
-    steps = (
-        []
-        if plan.prepare is None
-        else [f"# first, to make the tokens or find them as they should be:\n{shlex.join(plan.prepare)}"]
-    )
-    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(plan.environment.items()))
-    here, port = plan.processes, plan.rendezvous.port or "free"
-    steps.append(f"# {here} rank{'s' if here > 1 else ''} here, of {plan.world_size}; port: {port}")
-    steps.append(f"{settings} {shlex.join(plan.argv)}")
-    return dump_resolved(resolved) + "\n" + "\n".join(steps) + "\n"
+    return f"{dump_resolved(resolved)}\n{describe_commands(plan)}"
 
 
 def _ending_words(run: RunSummary) -> str:

@@ -124,7 +124,7 @@ def _read_json(path: Path) -> dict[str, object]:
         values: object = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", "Name a transformers folder.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}", "Fetch the file again.") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no JSON object", "Fetch the file again.")

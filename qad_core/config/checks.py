@@ -2,7 +2,7 @@
 
 Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk depends on the
 config alone. Each group of checks has its module: `checks_layout`, `checks_recipe`,
-`checks_slurm`, `checks_files`.
+`checks_slurm`, `checks_options`, `checks_text`, `checks_files`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from qad_core.config.checks_files import check_files
 from qad_core.config.checks_layout import check_layout
 from qad_core.config.checks_recipe import check_recipe
 from qad_core.config.checks_slurm import check_slurm
+from qad_core.config.checks_text import check_texts
 from qad_core.config.compose import DEFAULT
 from qad_core.config.load import LoadedConfig, ResolvedConfig, try_load_experiment
 from qad_core.config.problems import Problem
@@ -33,6 +34,7 @@ def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> l
     architecture = _known(student_architecture, config)
     teacher = _known(teacher_architecture, config)
     return [
+        *check_texts(config),
         *check_layout(config, architecture, teacher),
         *check_recipe(config, architecture),
         *check_slurm(config),

@@ -146,7 +146,7 @@ def _check_blend(path: Path) -> Iterator[Problem]:
     except OSError as error:
         yield Problem(f"the datablend {path} cannot be read: {error.strerror}", "dataset.blend", hint)
         return
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield Problem(f"the datablend {path} is not JSON: {error}", "dataset.blend", hint)
         return
     missing = [str(file) for prefix in _prefixes(splits) for file in _missing_token_files(path.parent, prefix)]

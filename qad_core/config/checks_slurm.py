@@ -10,18 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from qad_core.config.checks_options import check_options
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ClusterConfig, RunConfig
 
-OWNED_OPTIONS = frozenset(
-    {
-        "--array", "-a", "--chdir", "-D", "--comment", "--cpus-per-task", "-c", "--dependency", "-d", "--error", "-e",
-        "--export", "--job-name", "-J", "--nodes", "-N", "--ntasks", "-n", "--ntasks-per-node", "--open-mode",
-        "--output", "-o", "--parsable", "--requeue", "--no-requeue", "--signal", "--time", "-t", "--wait", "-W",
-        "--wrap", "--partition", "-p", "--account", "-A", "--qos", "-q", "--mem", "--gpus-per-node", "--exclusive",
-    }
-)  # fmt: skip
-"""Options of sbatch that fields of the config set, or that a chain leans on."""
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,}")
 _SECRET_SETTING = re.compile(
     r"\b(\w*(?:TOKEN(?!IZER|S\b)|SECRET|PASSWORD|API_KEY)\w*)=(?!\s|$|[\"']?\$)", re.IGNORECASE
@@ -37,6 +29,8 @@ def check_slurm(config: RunConfig) -> Iterator[Problem]:
     yield from _check_time(config)
     yield from _check_gpus(config.cluster)
     yield from _check_lines(config.cluster)
+    yield from check_options(config.cluster)
+    yield from _check_account(config.cluster.slurm.account)
     yield from _check_container(config)
     yield from _check_log_folder(config)
 
@@ -76,24 +70,17 @@ def _check_lines(cluster: ClusterConfig) -> Iterator[Problem]:
     for where, lines in written:
         key = where.rpartition(".")[2]
         for number, line in enumerate(lines, 1):
-            if "\n" in line:
-                yield Problem(f"{key} line {number} holds a line break", where, "Make it two lines of the list.")
             if (setting := _SECRET_SETTING.search(line)) or _SECRET_VALUE.search(line):
                 name = setting[1] if setting else "a token"
                 what = f"{key} line {number} writes {name} into the batch script, which SLURM shows and keeps"
                 yield Problem(what, where, "Export it in the shell that submits: a job gets its environment.")
-    for option in cluster.slurm.extra_options:
-        yield from _check_option(option)
 
 
-def _check_option(option: str) -> Iterator[Problem]:
-    name = option.replace("=", " ").split(" ")[0]
-    where = "cluster.slurm.extra_options"
-    if not option.startswith("-"):
-        yield Problem(f"{option!r} is no option of sbatch", where, "Write it as after #SBATCH: --reservation=NAME.")
-    elif name in OWNED_OPTIONS:
-        hint = "Use the field of cluster, cluster.slurm or train that sets it, or an argument of submit."
-        yield Problem(f"{option!r} would overrule what the config or the chain sets", where, hint)
+def _check_account(account: str | None) -> Iterator[Problem]:
+    """It is the first part of the job's name, and so of its logs'."""
+    if account is not None and re.search(r"[/%\s\\\"']", account):
+        what = f"account {account!r} cannot be part of a log's name"
+        yield Problem(what, "cluster.slurm.account", "Write it as sacctmgr shows it: one word without / and %.")
 
 
 def _check_container(config: RunConfig) -> Iterator[Problem]:

@@ -98,7 +98,7 @@ def compose(experiment: Path, overrides: Sequence[str], environ: Mapping[str, st
     for section in PART_FOLDERS:
         own = file.parts.get(section)
         asked = command_line.parts.get(section) or environment.parts.get(section)
-        if asked is not None and (own is None or not _same_part(section, own, asked, library)):
+        if asked is not None and (own is None or not is_same_part(section, own, asked, library)):
             drop_section(file.settings, section)
         chosen = asked or own
         if chosen is not None:
@@ -236,7 +236,8 @@ def _add_section(layer: Layer, key: str, values: Mapping[str, object], source: _
             layer.blame(key, f"{inner} = {value!r} is not a part's name", source.place_of(inner), hint)
 
 
-def _same_part(section: str, own: PartRequest, asked: PartRequest, library: ConfigLibrary) -> bool:
+def is_same_part(section: str, own: PartRequest, asked: PartRequest, library: ConfigLibrary) -> bool:
+    """Whether two requests find the same file."""
     try:
         return library.find_part(section, own.name, own.relative_to) == library.find_part(
             section, asked.name, asked.relative_to

@@ -12,6 +12,7 @@ from qad_core.config.conf_settings import ConfEntry, place_of
 from qad_core.config.fields import FIELDS
 from qad_core.config.library import PART_FOLDERS
 from qad_core.config.problems import InvalidConfigError, Problem
+from qad_core.config.secret_values import Secrets, refusal
 from qad_core.config.values import parse_value
 from qad_core.config.yaml_file import write_yaml
 from qad_core.errors import ConfigError
@@ -19,16 +20,20 @@ from qad_core.errors import ConfigError
 FIXED_BY_SCRIPTS = "as the scripts did"
 
 
-def experiment_yaml(conf: ConfFile) -> str:
+def experiment_yaml(conf: ConfFile, secrets: Secrets) -> str:
     """YAML that loads to what the `.conf` loads to.
 
-    Raises InvalidConfigError where the file could not be read, or holds a value that YAML cannot.
+    Raises InvalidConfigError where the file could not be read, or holds a value that YAML cannot or a secret.
     """
-    problems = list(conf.problems)
+    problems = secrets.hide_in(conf.problems)
     values: dict[str, object] = {}
     comments: dict[str, str] = {}
     for entry in conf.entries:
         key = _written_key(entry, conf)
+        if words := secrets.find(entry.text):
+            hint = f"Take it out of {entry.variable}, and export it in your shell."
+            problems.append(Problem(refusal(key, words), place_of(conf.name, entry.line), hint))
+            continue
         try:
             _put(values, key, parse_value(entry.text, FIELDS[entry.key]))
         except ConfigError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from qad_core.config.schema import RunConfig, Section
 
@@ -39,6 +40,11 @@ class ConfigField:
     def takes_text(self) -> bool:
         """Whether a text is a value as it stands: strings, paths and literals."""
         return not (self.types & {int, float, bool}) and self.section is None
+
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a value where nobody sets one."""
+        return self.default is not PydanticUndefined
 
     @property
     def choices(self) -> tuple[str, ...]:

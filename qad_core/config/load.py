@@ -19,6 +19,7 @@ from qad_core.config.fields import FIELDS
 from qad_core.config.library import ConfigLibrary, find_library
 from qad_core.config.problems import InvalidConfigError, Problem
 from qad_core.config.schema import RunConfig, Section
+from qad_core.config.secret_values import Secrets, refuse_secrets
 from qad_core.config.validate import build_config
 from qad_core.config.yaml_file import read_yaml, write_yaml
 from qad_core.errors import ConfigError
@@ -72,7 +73,9 @@ def try_load_experiment(
         path = library.find_experiment(experiment)
     except ConfigError as error:
         return LoadedConfig(None, (Problem(error.message, "experiment", error.hint),))
-    return _finish(compose(path, overrides, environ, library))
+    layer = compose(path, overrides, environ, library)
+    secret = refuse_secrets(layer, environ)
+    return _finish(layer, secret, environ)
 
 
 def dump_resolved(resolved: ResolvedConfig) -> str:
@@ -115,8 +118,10 @@ def config_values(section: Section, prefix: str = "") -> Iterator[tuple[str, obj
             yield f"{prefix}{name}", value
 
 
-def _finish(layer: Layer) -> LoadedConfig:
+def _finish(layer: Layer, secret: frozenset[str], environ: Mapping[str, str]) -> LoadedConfig:
+    """The config of a layer from which the keys in `secret` were taken out."""
     config, problems, refused = build_config(layer)
+    problems, refused = Secrets.of(environ).hide_in(problems), refused | secret
     notes = tuple(layer.notes)
     if config is None:
         return LoadedConfig(None, tuple(problems), refused, notes)

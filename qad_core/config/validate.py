@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from qad_core.config.compose import Layer, Setting, Settings
 from qad_core.config.fields import FIELDS, nearest
+from qad_core.config.library import PART_FOLDERS
 from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
 
@@ -77,7 +78,8 @@ def _key_of(detail: ErrorDetails) -> str:
 def _explain(detail: ErrorDetails, settings: Mapping[str, Setting]) -> Problem:
     key = _key_of(detail)
     if detail["type"] == "missing":
-        return Problem(f"{key} is missing", key, _doc(key))
+        named = f" Name one of configs/{PART_FOLDERS[key]}: {key}=NAME." if key in PART_FOLDERS else ""
+        return Problem(f"{key} is missing", key, f"{_doc(key)}{named}")
     place = settings[key].place if key in settings else key
     reason = detail["msg"][:1].lower() + detail["msg"][1:]
     hint = _doc(key)

@@ -74,6 +74,8 @@ def parse_yaml(text: str) -> object:
     """One YAML 1.2 value in plain Python types; raises ConfigError when it is not YAML."""
     try:
         return cast("object", YAML(typ="safe", pure=True).load(text))  # pyright: ignore[reportUnknownMemberType]
+    except RecursionError as error:
+        raise ConfigError(f"{text[:40]!r}... is nested too deeply", "Write one value, or a list of them.") from error
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"{text!r} is not a YAML value", str(error).splitlines()[0]) from error
 

@@ -2,7 +2,8 @@
 
 A link is one SLURM job of a run. The next one goes on from its checkpoint, after success of a part, a
 walltime, a preemption or a lost node. It has no business after the end, after a mistake that only the user
-can mend, or after a link that gained no checkpoint: a crash loop must not burn the allocation.
+can mend, or without progress: at once after a bug or a whole walltime, and after two starts in a row that
+something outside has ended. A crash loop must not burn the allocation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ASSUMED_START_SHARE = 0.05
 """From a job's start to its first step, where no start of this run has been timed: so many seconds, and at most
 this share of the walltime."""
 MOST_LOST = 2
-"""Starts in a row that may vanish, by a lost node or a preemption, without a checkpoint gained."""
+"""Starts in a row that may be lost, by a node, a preemption or another failure outside, without a checkpoint gained."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +92,42 @@ def judge_end(exit_code: int, *, before: int | None, after: int | None, reason: 
         return Verdict(False, f"stopped at {reason}, as asked", exit_code)
     if _gained(before, after):
         return GOES_ON
-    if exit_code == ExitCode.STOPPED_EARLY and stopped_by == "signal":
-        return GOES_ON  # taken away before it could get anywhere; `judge_start` counts how often
+    taken_away = exit_code == ExitCode.STOPPED_EARLY and stopped_by == "signal"
+    if taken_away or exit_code == ExitCode.OUTSIDE_FAILED:
+        return GOES_ON  # other nodes may do better; `judge_start` counts how often
     return Verdict(False, f"no progress: {_standing(after)} before this link and after it", exit_code)
 
 
-def judge_start(job: Job, earlier: Sequence[Job], *, now_at: int | None, done: bool) -> Verdict:
+def count_lost_starts(known: Job, restarts: int, now_at: int | None) -> int:
+    """How many starts of a job in a row, before this one, gained no checkpoint.
+
+    `known` is its record up to now, `restarts` how often SLURM has started it again, `now_at` the step of the newest
+    checkpoint. A start that was lost before it could write anything down gained none either.
+    """
+    if known.started is None:
+        return restarts
+    if restarts <= known.restarts:
+        return known.starts_without_gain
+    unrecorded = restarts - known.restarts - 1
+    return unrecorded if _gained(known.checkpoint_at_start, now_at) else known.starts_without_gain + 1 + unrecorded
+
+
+def judge_start(job: Job, earlier: Sequence[Job], *, now_at: int | None, done: bool, stopped: str = "") -> Verdict:
     """Whether a link that has just been started may train.
 
     `job` is the link with what is known of its former starts, `earlier` the links of the same chain before it,
-    `now_at` the step of the newest checkpoint.
+    `now_at` the step of the newest checkpoint, and `stopped` why the chain was stopped before.
     """
     if done:
         return Verdict(False, "the run is done", ExitCode.DONE)
+    if stopped:
+        codes = [link.exit_code for link in (*earlier, job) if link.exit_code]
+        return Verdict(False, stopped, codes[-1] if codes else ExitCode.OUTSIDE_FAILED)
     started = [link for link in earlier if link.started is not None]
-    if job.restarts >= MOST_LOST and not _gained(job.checkpoint_before, now_at):
-        why = f"no progress: started {job.restarts + 1} times, and {_standing(now_at)} all the while"
+    if job.starts_without_gain >= MOST_LOST:
+        why = (
+            f"no progress: started {job.starts_without_gain + 1} times in a row, and {_standing(now_at)} all the while"
+        )
         return Verdict(False, why, ExitCode.OUTSIDE_FAILED)
     lost = 0
     for link in reversed(started):

@@ -11,29 +11,42 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
-from qad_core.errors import BusyError, RunError
+from qad_core.errors import BusyError, ExitCode, RunError
 from qad_core.run.folder import RunFolder
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 """Answers of file systems without locks, as Lustre's without -o flock: there SLURM's dependencies alone keep
 the links of a chain apart."""
+RETRY_SECONDS = 1.0
+
+
+class StillBusyError(BusyError):
+    """The folder was not freed in the time that was given: for a job, something outside that may pass."""
+
+    exit_code = ExitCode.OUTSIDE_FAILED
 
 
 @contextlib.contextmanager
-def locked_folder(folder: RunFolder) -> Generator[int]:
+def locked_folder(
+    folder: RunFolder, *, patience_seconds: float = 0.0, give_up: Callable[[], bool] = lambda: False
+) -> Generator[int]:
     """Hold the folder's lock; yields the file descriptor that ranks inherit.
 
-    Raises BusyError naming the holder when another start of this run lives, and RunError when the folder
-    cannot be written to.
+    Waits for it as long as the patience lasts and `give_up` does not say otherwise, and prints that it does.
+    Raises BusyError naming the holder when another start of this run lives, as StillBusyError after a wait, and
+    RunError when the folder cannot be written to.
     """
     with _locked(
         folder,
         folder.lock,
         "is running already",
         "Wait for its end, stop it (kill -TERM PID saves first), or keep the runs apart with --tag.",
+        patience_seconds,
+        give_up,
     ) as descriptor:
         yield descriptor
 
@@ -46,22 +59,46 @@ def locked_submission(folder: RunFolder) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: RunFolder, path: Path, busy: str, hint: str) -> Generator[int]:
+def _locked(
+    folder: RunFolder,
+    path: Path,
+    busy: str,
+    hint: str,
+    patience_seconds: float = 0.0,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Generator[int]:
     descriptor = _open_lock(folder, path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        began = time.monotonic()
+        waits = False
+        while not _take(descriptor):
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise BusyError(f"The run {folder.name} {busy} ({holder}).", hint) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+            message = f"The run {folder.name} {busy} ({holder})."
+            if not patience_seconds:
+                raise BusyError(message, hint)
+            if give_up() or time.monotonic() >= began + patience_seconds:
+                raise StillBusyError(f"{message} Waited {time.monotonic() - began:.0f} s for its end.", hint)
+            if not waits:
+                print(f"{message} Waiting up to {patience_seconds:.0f} s for its end.", flush=True)
+            waits = True
+            time.sleep(RETRY_SECONDS)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Whether the lock is ours now, or the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
 
 
 def _open_lock(folder: RunFolder, path: Path) -> int:

@@ -8,51 +8,29 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from qad_core.config.load import read_resolved
 from qad_core.config.schema import RunConfig, SlurmConfig
-from qad_core.errors import BugError, BusyError, ConfigError, ExitCode, QadError, explain_os_error
+from qad_core.errors import BugError, BusyError, ExitCode, QadError, explain_os_error
 from qad_core.launch.chain import Verdict, judge_end, judge_start
+from qad_core.launch.link import Link, known_job, read_link, start_record
 from qad_core.launch.peers import NodeEnd, Peers
 from qad_core.launch.plan import LaunchPlan, make_plan
+from qad_core.launch.ranks import Ending
 from qad_core.launch.requirements import require_trainer
-from qad_core.launch.run_local import Ending, run_local
+from qad_core.launch.run_local import run_local
 from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job, read_jobs
 from qad_core.run.status import Status, read_status, write_status
 
 WALLTIME_SLACK_SECONDS = 90.0
-"""SLURM may signal up to 60 s early (man sbatch, --signal), and the launcher starts some time after the job."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """Which job of SLURM's this is; read from its environment."""
-
-    submission: str
-    """Token of the call of sbatch."""
-    chain: str
-    slurm_job_id: str
-    restarts: int
-    nodes: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        """Id of its record in jobs.jsonl."""
-        return f"slurm-{self.submission}"
-
-    @property
-    def key(self) -> str:
-        """Names this start's files: SLURM starts a job again under the same id."""
-        return f"{self.slurm_job_id}.{self.restarts}"
+"""SLURM may signal up to 60 s early (man sbatch, --signal), and the batch script starts some time after the job."""
 
 
 def main(arguments: list[str]) -> int:
@@ -72,59 +50,37 @@ def main(arguments: list[str]) -> int:
 def run_node(folder: RunFolder, environ: Mapping[str, str]) -> int:
     """Run this node's ranks and, on the first node, judge the chain before and after; the exit code."""
     link = read_link(environ)
-    node_rank = int(environ.get("NODE_RANK") or environ.get("SLURM_NODEID") or "0")
-    peers = Peers(folder.slurm, link.key, node_rank, max(len(link.nodes), 1))
+    peers = Peers(folder.slurm, link.key, link.node_rank, link.nodes, link.arrival_seconds)
+    peers.arrive()
+    known = known_job(link, read_jobs(folder.jobs))
     try:
         require_trainer()
         config = read_resolved(folder.config).config
         plan = make_plan(config, folder.path, environ)
-        if node_rank > 0:
+        if link.node_rank > 0:
             ending = run_local(plan, None, peers=peers, each_poll=lambda: None)
+            peers.report(_node_end(link.node_rank, ending.exit_code, ending.error, ending.hint))
         else:
-            ending = _run_first_node(plan, link, peers, config)
+            ending = _run_first_node(plan, link, known, peers, config)
     except Exception as error:  # of whatever kind: the other nodes wait for this one
         explained = _explain(error)
-        if node_rank == 0:
-            _fail_before_ranks(folder, link, peers, explained)
-        else:
-            peers.report(_node_end(node_rank, explained))
+        peers.report(_node_end(link.node_rank, explained.exit_code, explained.message, explained.hint))
+        if link.node_rank == 0 or peers.is_overdue(0):
+            _fail_before_ranks(folder, link, known, peers, explained)
         raise
-    _tell(ending, node_rank)
+    _tell(ending, link.node_rank)
     return ending.exit_code
 
 
-def read_link(environ: Mapping[str, str]) -> Link:
-    """This job as SLURM's and the batch script's variables name it; raises ConfigError outside of such a job."""
-    missing = [name for name in ("SLURM_JOB_ID", "QAD_SUBMISSION", "QAD_CHAIN") if not environ.get(name)]
-    if missing:
-        raise ConfigError(
-            f"{', '.join(missing)} is not set: this is no job that qad_core has submitted.",
-            "Use `qad_core submit`, or `qad_core train` in a job of your own.",
-        )
-    return Link(
-        submission=environ["QAD_SUBMISSION"],
-        chain=environ["QAD_CHAIN"],
-        slurm_job_id=environ["SLURM_JOB_ID"],
-        restarts=int(environ.get("SLURM_RESTART_COUNT") or "0"),
-        nodes=tuple(environ.get("QAD_NODES", "").split()),
-    )
-
-
-def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, config: RunConfig) -> Ending:
-    folder, train_iterations = plan.run_folder, config.train.train_iterations
-    (folder.slurm / f"{link.key}.started").touch()  # from here on it is for us to judge, not for the batch script
-    jobs = read_jobs(folder.jobs)
-    known = next((job for job in jobs if job.id == link.id), Job(id=link.id, kind="slurm"))
-    at = newest_checkpoint_step(folder)
-    earlier = [job for job in jobs if job.chain == link.chain and job.id != link.id]
-    job = known.model_copy(update={"restarts": link.restarts})
-    verdict = judge_start(job, earlier, now_at=at, done=is_done(read_status(folder.status), at, train_iterations))
+def _run_first_node(plan: LaunchPlan, link: Link, known: Job, peers: Peers, config: RunConfig) -> Ending:
+    folder = plan.run_folder
+    start = start_record(link, known, plan.argv, newest_checkpoint_step(folder))
+    verdict = _judge_start(folder, link, known, start, config.train.train_iterations)
     if not verdict.goes_on:
         return _refuse_start(folder, link, peers, verdict)
-    start = _start_record(plan, link, known, at)
-    note = partial(_note_signal, folder, start, config.cluster.slurm)
+    note = partial(_note_signal, folder, link, config.cluster.slurm)
     ending = run_local(plan, None, job=start, peers=peers, on_signal=note, each_poll=lambda: None)
-    peers.report(NodeEnd(node_rank=0, exit_code=ending.exit_code, time=time.time(), error=ending.error))
+    peers.report(_node_end(0, ending.exit_code, ending.error, ending.hint))
     peers.write_exit_code(ending.exit_code)
     status = read_status(folder.status)
     after = newest_checkpoint_step(folder)
@@ -139,6 +95,16 @@ def _run_first_node(plan: LaunchPlan, link: Link, peers: Peers, config: RunConfi
     if not verdict.goes_on:
         stop_chain(folder, link.chain, verdict)
     return ending
+
+
+def _judge_start(folder: RunFolder, link: Link, known: Job, start: Job, train_iterations: int) -> Verdict:
+    at = start.checkpoint_at_start
+    earlier = [job for job in read_jobs(folder.jobs) if job.chain == link.chain and job.id != link.id]
+    job = known.model_copy(update={"starts_without_gain": start.starts_without_gain})
+    stop = stop_file(folder, link.chain)
+    stopped = stop.read_text(encoding="utf-8", errors="replace").strip() if stop.exists() else ""
+    done = is_done(read_status(folder.status), at, train_iterations)
+    return judge_start(job, earlier, now_at=at, done=done, stopped=stopped)
 
 
 def is_done(status: Status | None, checkpoint_step: int | None, train_iterations: int) -> bool:
@@ -156,33 +122,16 @@ def stop_chain(folder: RunFolder, chain: str, verdict: Verdict) -> None:
     stop_file(folder, chain).write_text(f"{verdict.reason}\n", encoding="utf-8")
 
 
-def _start_record(plan: LaunchPlan, link: Link, known: Job, at: int | None) -> Job:
-    record = {
-        "id": link.id,
-        "kind": "slurm",
-        "chain": link.chain,
-        "slurm_job_id": link.slurm_job_id,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "argv": plan.argv,
-        "started": time.time(),
-        "ended": None,
-        "exit_code": None,
-        "restarts": link.restarts,
-        "stopped_by": "",
-        "nodes": link.nodes,
-        "checkpoint_before": known.checkpoint_before if link.restarts and known.started else at,
-    }
-    return Job.model_validate(record)
-
-
-def _note_signal(folder: RunFolder, job: Job, slurm: SlurmConfig, number: int) -> None:
-    """Write down what told this link to stop, at the moment it did: it may be killed before it can save."""
-    elapsed = time.time() - (job.started or 0.0)
+def is_walltime(slurm: SlurmConfig, number: int, elapsed_seconds: float) -> bool:
+    """Whether a signal so long after the job's start is that of its walltime."""
     kept = slurm.stop_seconds_before_limit if number == signal.SIGUSR1 else 0
-    walltime = elapsed >= slurm.time_limit_seconds - kept - WALLTIME_SLACK_SECONDS
-    note = Job(id=job.id, kind="slurm", stopped_by="walltime" if walltime else "signal")
-    append_job(folder.jobs, note)
+    return elapsed_seconds >= slurm.time_limit_seconds - kept - WALLTIME_SLACK_SECONDS
+
+
+def _note_signal(folder: RunFolder, link: Link, slurm: SlurmConfig, number: int) -> None:
+    """Write down what told this link to stop, at the moment it did: it may be killed before it can save."""
+    walltime = is_walltime(slurm, number, time.time() - link.job_start)
+    append_job(folder.jobs, Job(id=link.id, kind="slurm", stopped_by="walltime" if walltime else "signal"))
 
 
 def _refuse_start(folder: RunFolder, link: Link, peers: Peers, verdict: Verdict) -> Ending:
@@ -192,24 +141,25 @@ def _refuse_start(folder: RunFolder, link: Link, peers: Peers, verdict: Verdict)
     now = time.time()
     job = Job(id=link.id, kind="slurm", slurm_job_id=link.slurm_job_id, ended=now, exit_code=verdict.exit_code)
     append_job(folder.jobs, job)
-    peers.report(NodeEnd(node_rank=0, exit_code=verdict.exit_code, time=now, error=verdict.reason))
+    peers.report(_node_end(0, verdict.exit_code, verdict.reason))
     peers.write_exit_code(verdict.exit_code)
     return Ending(verdict.exit_code, folder.jobs, verdict.reason)
 
 
-def _fail_before_ranks(folder: RunFolder, link: Link, peers: Peers, error: QadError) -> None:
+def _fail_before_ranks(folder: RunFolder, link: Link, known: Job, peers: Peers, error: QadError) -> None:
     """Say so to everyone; but of a run that another start is busy with, nothing is touched."""
-    peers.report(_node_end(0, error))
     peers.write_exit_code(error.exit_code)
-    now = time.time()
-    append_job(folder.jobs, Job(id=link.id, kind="slurm", ended=now, exit_code=error.exit_code))
+    now, at = time.time(), newest_checkpoint_step(folder)
+    start = start_record(link, known, known.argv, at)
+    append_job(folder.jobs, start.model_copy(update={"ended": now, "exit_code": error.exit_code}))
     if isinstance(error, BusyError):
         return
     before = read_status(folder.status) or Status(phase="starting")
     failed = {"phase": "failed", "updated": now, "error": error.message, "hint": error.hint}
     write_status(folder.status, before.model_copy(update={**failed, "exit_code": error.exit_code}))
-    at = newest_checkpoint_step(folder)
-    stop_chain(folder, link.chain, judge_end(error.exit_code, before=at, after=at, reason=""))
+    verdict = judge_end(error.exit_code, before=at, after=at, reason="")
+    if not verdict.goes_on:
+        stop_chain(folder, link.chain, verdict)
 
 
 def _explain(error: Exception) -> QadError:
@@ -219,10 +169,8 @@ def _explain(error: Exception) -> QadError:
     return explain_os_error(error) if isinstance(error, OSError) else BugError(f"{type(error).__name__}: {error}")
 
 
-def _node_end(node_rank: int, error: QadError) -> NodeEnd:
-    return NodeEnd(
-        node_rank=node_rank, exit_code=error.exit_code, time=time.time(), error=error.message, hint=error.hint
-    )
+def _node_end(node_rank: int, exit_code: int, error: str = "", hint: str = "") -> NodeEnd:
+    return NodeEnd(node_rank=node_rank, exit_code=exit_code, time=time.time(), error=error, hint=hint)
 
 
 def _tell(ending: Ending, node_rank: int) -> None:

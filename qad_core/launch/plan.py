@@ -24,6 +24,8 @@ from qad_core.run.folder import RunFolder
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(128 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """glibc keeps freed blocks of up to 128 MiB: handed back, each activation costs its page faults anew, which
 made the demo's step on a CPU take 1.4 times as long."""
+SPARE_PORTS = 9
+"""Ports tried after one that was derived from a job's id and is taken; a port that the user named has no other."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Rendezvous:
     """Host name of machine 0."""
     port: int = 0
     """TCP port on machine 0; 0 takes a free one at the start."""
+    spare_ports: int = 0
+    """How many ports after it may be taken in its place, where machine 0 has a way to tell the others which."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,6 @@ class LaunchPlan:
     rendezvous: Rendezvous
     environment: Mapping[str, str]
     """Added to each rank's environment, beside what `rank_environment` adds."""
-    meeting_seconds: float
-    """How long another machine waits for machine 0."""
 
     @property
     def world_size(self) -> int:
@@ -90,7 +92,6 @@ def make_plan(
             **rank_settings(config.cluster, environ, cores=len(os.sched_getaffinity(0))),
             **network_settings(rendezvous, environ),
         },
-        meeting_seconds=60 * config.train.distributed_timeout_minutes,
     )  # fmt: skip
 
 
@@ -129,7 +130,8 @@ def choose_rendezvous(cluster: ClusterConfig, environ: Mapping[str, str]) -> Ren
             f"NODE_RANK is {node_rank!r}, but cluster.nodes is {cluster.nodes}.",
             f"Give each machine a number of its own from 0 to {cluster.nodes - 1}.",
         )
-    return Rendezvous(cluster.nodes, int(node_rank), environ["MASTER_ADDR"], port)
+    spare = SPARE_PORTS if cluster.kind == "slurm" and not cluster.master_port else 0
+    return Rendezvous(cluster.nodes, int(node_rank), environ["MASTER_ADDR"], port, spare)
 
 
 def _check_allocation(cluster: ClusterConfig, environ: Mapping[str, str]) -> None:

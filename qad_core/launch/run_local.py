@@ -1,7 +1,7 @@
 """Acts on a launch plan on this machine: writes the run folder, makes the tokens, runs the ranks.
 
-Owns the order of these steps and who hears of them. What to do is decided in `plan.py`, and the run's
-own numbers come from the trainer.
+Owns the order of these steps and who hears of them. What to do is decided in `plan.py`, what further machines
+add to it is in `machines.py`, and the run's own numbers come from the trainer.
 """
 
 from __future__ import annotations
@@ -11,42 +11,25 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qad_core.config.load import ResolvedConfig, dump_resolved
 from qad_core.errors import ExitCode, OutsideError, explain_os_error
 from qad_core.launch.lock import locked_folder
+from qad_core.launch.machines import end_with_others, in_step_with, join_first_machine, open_meeting
 from qad_core.launch.peers import NodeEnd, Peers
-from qad_core.launch.plan import LaunchPlan, rank_environment
-from qad_core.launch.ports import choose_port, wait_for_port
-from qad_core.launch.processes import (
-    ProcessGroup,
-    ProcessPlan,
-    caught_signals,
-    describe_failure,
-    exit_code_of,
-    start_processes,
-    wait_for,
-)
+from qad_core.launch.plan import LaunchPlan
+from qad_core.launch.processes import ProcessGroup, ProcessPlan, caught_signals, start_processes, wait_for
+from qad_core.launch.ranks import Ending, failure_words, output_path, output_tail, printed_error, rank_processes
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import write_identity
 from qad_core.run.jobs import Job, append_job, local_job
 from qad_core.run.status import ENDED, Phase, Status, read_status, write_status
 
-OUTPUT_TAIL_LINES = 20
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a start ended."""
-
-    exit_code: int
-    output: Path
-    """File with what the decisive process printed."""
-    error: str = ""
-    """What went wrong, when it did."""
-    hint: str = ""
+LOCK_SECONDS = 300.0
+"""In a job the folder may be taken by ranks of the link before it that are still dying; on a node that was lost a
+shared file system may hold the lock some minutes longer."""
 
 
 def run_local(
@@ -66,14 +49,20 @@ def run_local(
     given; `peers` tells the launchers of the other machines of a failure here, and this one of theirs;
     `on_signal` hears of each signal at once, before it is passed on.
     Raises RunError when the folder is another start's or cannot be written to, or the port is taken,
-    and OutsideError when the other machines' meeting point does not open or the disk is full.
+    and OutsideError when the other machines' meeting point does not open or the disk is full. In a job
+    (with `peers`) it waits some minutes for the folder, and a taken folder or port is an OutsideError's exit code.
     """
     if plan.rendezvous.node_rank > 0:
-        return _join_other_machine(plan, peers, each_poll)
+        return join_first_machine(plan, peers, each_poll)
     if fresh:
         set_aside(plan.run_folder)
-    with locked_folder(plan.run_folder) as lock, disk_errors(plan.run_folder), caught_signals(on_signal) as received:
-        port = choose_port(plan.rendezvous.port)
+    patience = 0.0 if peers is None else LOCK_SECONDS
+    with (
+        caught_signals(on_signal) as received,
+        locked_folder(plan.run_folder, patience_seconds=patience, give_up=lambda: bool(received)) as lock,
+        disk_errors(plan.run_folder),
+    ):
+        port = open_meeting(plan, peers)
         if resolved is not None:
             write_folder(plan.run_folder, resolved)
         job = job or local_job(plan.argv, pid=os.getpid(), started=time.time())
@@ -108,18 +97,6 @@ def disk_errors(folder: RunFolder) -> Generator[None]:
         ) from error
 
 
-def output_tail(path: Path, lines: int = OUTPUT_TAIL_LINES) -> str:
-    """The last lines that a process printed."""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
-def printed_error(text: str) -> tuple[str, str] | None:
-    """Message and hint of the last `error: ...` line that one of our commands printed, with what follows it."""
-    _, found, rest = f"\n{text}".rpartition("\nerror: ")
-    message, _, hint = rest.partition("\n")
-    return (message, " ".join(hint.split())) if found else None
-
-
 def _run_phases(
     plan: LaunchPlan,
     port: int,
@@ -134,31 +111,18 @@ def _run_phases(
         _say(plan.run_folder, "data")
         output = plan.run_folder.logs / f"prepare_{stamp}.out"
         group = start_processes([ProcessPlan(plan.prepare, dict(os.environ), output)], keep_open=[lock])
-        code = wait_for(group, received, each_poll)
+        code = wait_for(group, received, each_poll, partial(end_with_others, peers))
+        cause = peers.settle() if peers else None
+        if cause is not None:
+            return _failed_elsewhere(plan.run_folder, cause, output)
         if code != ExitCode.DONE:
             return _prepare_ended(plan.run_folder, group, code, output)
-    group = start_processes(_rank_processes(plan, port, stamp), keep_open=[lock])
-    code = wait_for(group, received, each_poll, _in_step_with(peers, plan, stamp))
+    group = start_processes(rank_processes(plan, port, stamp), keep_open=[lock])
+    code = wait_for(group, received, each_poll, in_step_with(peers, plan, stamp))
     cause = peers.settle() if peers else None
     if cause is not None and cause.node_rank > 0:
-        return _failed_elsewhere(plan.run_folder, cause, _output_path(plan.run_folder, stamp, 0))
+        return _failed_elsewhere(plan.run_folder, cause, output_path(plan.run_folder, stamp, 0))
     return _ranks_ended(plan, group, code, stamp)
-
-
-def _rank_processes(plan: LaunchPlan, port: int, stamp: str) -> list[ProcessPlan]:
-    return [
-        ProcessPlan(
-            plan.argv,
-            {**os.environ, **rank_environment(plan, rank, port=port)},
-            _output_path(plan.run_folder, stamp, rank),
-        )
-        for rank in range(plan.processes)
-    ]
-
-
-def _output_path(folder: RunFolder, stamp: str, rank: int) -> Path:
-    """What a rank prints beside its log: warnings of libraries, and crashes before the log is open."""
-    return folder.logs / f"output_{stamp}_rank{rank}.out"
 
 
 def write_folder(folder: RunFolder, resolved: ResolvedConfig) -> None:
@@ -174,48 +138,16 @@ def _ranks_ended(plan: LaunchPlan, group: ProcessGroup, code: int, stamp: str) -
     """Complete the status where the trainer could not write its own end."""
     folder = plan.run_folder
     if group.first_failure is None:
-        return Ending(code, _output_path(folder, stamp, 0))
-    output = _output_path(folder, stamp, group.first_failure[0])
+        return Ending(code, output_path(folder, stamp, 0))
+    output = output_path(folder, stamp, group.first_failure[0])
     if group.died_of_sent_signal():
         return _stopped(folder, group, output)
-    error, hint = _failure_words(plan, group.first_failure, output)
+    error, hint = failure_words(plan, group.first_failure, output)
     status = read_status(folder.status)
     if status is not None and status.phase == "failed":
         return Ending(code, output, status.error or error, status.hint)
     _say(folder, "failed", error=error, hint=hint, exit_code=code)
     return Ending(code, output, error, hint)
-
-
-def _failure_words(plan: LaunchPlan, failure: tuple[int, int], output: Path) -> tuple[str, str]:
-    """What a rank printed last when it was an error of ours, else how its process ended."""
-    local_rank, return_code = failure
-    rank = plan.rendezvous.node_rank * plan.processes + local_rank
-    return printed_error(output_tail(output)) or describe_failure(rank, return_code)
-
-
-def _in_step_with(peers: Peers | None, plan: LaunchPlan, stamp: str) -> Callable[[ProcessGroup], None]:
-    """Tell the other nodes of a failure here as soon as it is seen, and end the ranks here after one of theirs."""
-
-    def keep_in_step(group: ProcessGroup) -> None:
-        if peers is None or group.died_of_sent_signal():
-            return
-        if group.first_failure is None:
-            if peers.has_failed():
-                group.end_soon()
-            return
-        local_rank, return_code = group.first_failure
-        error, hint = _failure_words(plan, group.first_failure, _output_path(plan.run_folder, stamp, local_rank))
-        end = NodeEnd(
-            node_rank=plan.rendezvous.node_rank,
-            exit_code=exit_code_of(return_code),
-            killed=return_code < 0 and not group.killed_by_us,
-            time=time.time(),
-            error=error,
-            hint=hint,
-        )
-        peers.report(end)
-
-    return keep_in_step
 
 
 def _prepare_ended(folder: RunFolder, group: ProcessGroup, code: int, output: Path) -> Ending:
@@ -255,27 +187,3 @@ def _failed_elsewhere(folder: RunFolder, cause: NodeEnd, output: Path) -> Ending
     if status is None or status.phase != "failed" or cause.killed:
         _say(folder, "failed", error=cause.error, hint=cause.hint, exit_code=cause.exit_code)
     return Ending(cause.exit_code, output, cause.error, cause.hint)
-
-
-def _join_other_machine(plan: LaunchPlan, peers: Peers | None, each_poll: Callable[[], None]) -> Ending:
-    """On machine 1 and up: the folder and the tokens are machine 0's work, so start the ranks once it listens."""
-    meeting = plan.rendezvous
-    stamp = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_node{meeting.node_rank}"
-    output = _output_path(plan.run_folder, stamp, 0)
-    with caught_signals() as received:
-
-        def nothing_to_wait_for() -> bool:
-            return bool(received) or (peers is not None and peers.first_node_ended() is not None)
-
-        wait_for_port(meeting.address, meeting.port, seconds=plan.meeting_seconds, give_up=nothing_to_wait_for)
-        if received:
-            return Ending(ExitCode.STOPPED_EARLY, output)
-        if peers and (first := peers.first_node_ended()):
-            return Ending(first.exit_code, output, first.error, first.hint)
-        group = start_processes(_rank_processes(plan, meeting.port, stamp))
-        code = wait_for(group, received, each_poll, _in_step_with(peers, plan, stamp))
-    if group.first_failure is None or group.died_of_sent_signal():
-        return Ending(code, output)
-    output = _output_path(plan.run_folder, stamp, group.first_failure[0])
-    error, hint = _failure_words(plan, group.first_failure, output)
-    return Ending(code, output, error, hint)

@@ -66,6 +66,7 @@ def make_script(config: RunConfig, job: BatchJob) -> str:
         slurm_folder=shlex.quote(str(run)),
         port=config.cluster.master_port or f"$(({FIRST_PORT} + SLURM_JOB_ID % {PORTS}))",
         command=" \\\n  ".join(step_command(config, job.folder)),
+        requeue=_REQUEUE if config.cluster.slurm.requeue else "",
     )
 
 
@@ -138,10 +139,25 @@ def _apptainer(container: ContainerConfig, *, gpus: bool) -> list[str]:
     ]
 
 
+_REQUEUE = """\
+
+# A preempted job that has saved in its time of grace has ended by itself, so SLURM does not start it again.
+if [ "$code" -eq 3 ] && [ ! -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then
+  preempted=$(scontrol show job "$SLURM_JOB_ID" -o | sed -n 's/.* PreemptTime=\\([^ ]*\\).*/\\1/p')
+  if [ "${preempted:-None}" != None ]; then
+    echo "$(now) job $SLURM_JOB_ID was preempted and has saved; it goes back into the queue"
+    # SLURM then ends this script; where it does not take the job back, the next link goes on.
+    scontrol requeue "$SLURM_JOB_ID" && sleep 300
+  fi
+fi
+"""
 _SCRIPT = """\
 #!/bin/bash
 # One link of the run {run_name}, written by `qad_core submit`; every link of the chain runs this script.
 {options}
+
+QAD_JOB_START=$(date +%s)
+export QAD_JOB_START
 {setup}
 # Where the ranks meet: the first node, by its name or, where that has no address, by what SLURM knows.
 QAD_NODES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\\n' ' ')
@@ -151,7 +167,7 @@ if ! getent hosts "$MASTER_ADDR" >/dev/null; then
   MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
 fi
 export MASTER_ADDR MASTER_PORT={port} NNODES=$SLURM_JOB_NUM_NODES
-start=$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
+start=$QAD_SUBMISSION.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}
 now() {{ date '+%F %T'; }}
 echo "$(now) job $SLURM_JOB_ID, start ${{SLURM_RESTART_COUNT:-0}}, on ${{QAD_NODES% }}; port $MASTER_PORT"
 
@@ -178,7 +194,7 @@ again=$?
 # The job's exit code is the training's, which the first node leaves; srun's own where it could not.
 if [ -s "$SLURM_FILES/$start.exit" ]; then
   code=$(cat "$SLURM_FILES/$start.exit")
-elif [ ! -e "$SLURM_FILES/$start.started" ] && [ -z "$signalled" ] && [ "$code" -le 128 ]; then
+elif [ ! -e "$SLURM_FILES/$start.node0.here" ] && [ -z "$signalled" ] && [ "$code" -le 128 ]; then
   echo "the command did not start on the first node, see err_... beside this log" >"$SLURM_FILES/$QAD_CHAIN.stop"
 fi
 if [ -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then
@@ -187,6 +203,6 @@ if [ -s "$SLURM_FILES/$QAD_CHAIN.stop" ]; then
     scancel --state=PENDING "$job"
   done
 fi
-echo "$(now) job $SLURM_JOB_ID ends with exit code $code"
+{requeue}echo "$(now) job $SLURM_JOB_ID ends with exit code $code"
 exit "$code"
 """

@@ -76,6 +76,10 @@ class Failure:
     """Lines of the log around it, without secrets."""
     others: int
     """How many other ranks failed too."""
+    times: int = 1
+    """How many starts in a row, this one the last, have failed of this kind (`crash_loop.py`)."""
+    chain_stopped: str = ""
+    """Why the rest of its chain was stopped; empty where it was not."""
 
 
 @dataclass(frozen=True)

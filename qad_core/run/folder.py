@@ -68,6 +68,10 @@ class RunFolder:
         """Scripts of the run's SLURM chains, and what the nodes of a job tell each other."""
         return self.path / "slurm"
 
+    def chain_stop(self, chain: str) -> Path:
+        """Text file whose being there stops a chain; it says why."""
+        return self.slurm / f"{chain}.stop"
+
     def checkpoints(self, model_name: str) -> Path:
         """Folder of `iter_0000200/` and the tracker file."""
         return self.path / "checkpoints" / model_name

@@ -112,7 +112,7 @@ def _read_fingerprint(path: Path) -> dict[str, object] | None:
         if not path.is_file():
             return None
         identity: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}", "Start over with --fresh, or name another tag.") from error
     found = cast("dict[str, object]", identity).get("fingerprint") if isinstance(identity, dict) else None
     if not isinstance(found, dict):

@@ -9,11 +9,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from qad_core.run.status import Count, UnixTime
+
+_JOB_ID = re.compile(r"([1-9][0-9]{0,9})([_+][0-9]{1,8})?", re.ASCII)
+_LARGEST_JOB_ID = 2**31 - 1
+"""squeue of 22.05 reads no larger one; ids begin anew at 2**26 or sooner (MaxJobId)."""
+
+
+def is_job_id(text: str) -> bool:
+    """Whether SLURM's commands take a text for a job: `12`, a task of an array (`12_3`), a part of a job (`12+1`)."""
+    found = _JOB_ID.fullmatch(text)
+    return found is not None and int(found[1]) <= _LARGEST_JOB_ID
+
+
+def _check_job_id(text: str) -> str:
+    if text and not is_job_id(text):
+        raise ValueError(f"{text!r} is no job id of SLURM's")
+    return text
+
+
+SlurmJobId = Annotated[str, AfterValidator(_check_job_id)]
+"""Empty where there is none yet; squeue refuses a whole list for one that it cannot read."""
 
 
 class Job(BaseModel):
@@ -27,13 +50,13 @@ class Job(BaseModel):
     """Where it was started."""
     host: str = ""
     """Machine of the launcher; in a SLURM job that of its first node."""
-    pid: int = 0
+    pid: Count = 0
     """Process of the launcher."""
     argv: tuple[str, ...] = ()
     """Command of each rank, or of sbatch."""
-    started: float | None = None
+    started: UnixTime | None = None
     """Unix time of the (last) start, null while it waits in a queue."""
-    ended: float | None = None
+    ended: UnixTime | None = None
     """Unix time of the end, null while there was none."""
     exit_code: int | None = None
     """Exit code of the whole start."""
@@ -42,22 +65,26 @@ class Job(BaseModel):
 
     chain: str = ""
     """Tells the chains of a run apart; empty for a local start."""
-    link: int = 0
+    link: Count = 0
     """1-based number of this link in its chain."""
-    links: int = 0
+    links: Count = 0
     """Links of the chain when it was submitted."""
-    submitted: float | None = None
+    submitted: UnixTime | None = None
     """Unix time just before sbatch was called."""
-    slurm_job_id: str = ""
+    slurm_job_id: SlurmJobId = ""
     """Id that SLURM gave; empty while it is not known whether sbatch was heard."""
     refused: str = ""
     """What SLURM said when it took the job not."""
     dependency: str = ""
     """What sbatch was given as --dependency."""
-    time_limit_seconds: int | None = None
+    time_limit_seconds: Count | None = None
     """Walltime."""
-    restarts: int = 0
+    restarts: Count = 0
     """How often SLURM has started it again."""
+    checkpoint_at_start: int | None = None
+    """Step of the newest whole checkpoint at its last start."""
+    starts_without_gain: Count = 0
+    """Its starts in a row, just before the last one, that gained no checkpoint."""
     stopped_by: Literal["", "walltime", "signal"] = ""
     """What told it to stop, as its launcher took it: the signal before or at its walltime, or another."""
     nodes: tuple[str, ...] = ()
@@ -114,6 +141,6 @@ def _read_event(raw: bytes) -> dict[str, object] | None:
     try:
         event: object = json.loads(raw)
         Job.model_validate(event)
-    except (ValueError, ValidationError):
+    except (ValueError, ValidationError, RecursionError):
         return None
     return cast("dict[str, object]", event)

@@ -25,10 +25,7 @@ def plot_series(xs: Sequence[float], ys: Sequence[float], width: int = 72, heigh
     low_x, high_x = _bounds([x for x, _ in points])
     low_y, high_y = _bounds([y for _, y in points])
     columns, rows = 2 * width - 1, 4 * height - 1
-    dots = [
-        (round((x - low_x) / (high_x - low_x) * columns), round((high_y - y) / (high_y - low_y) * rows))
-        for x, y in points
-    ]
+    dots = [(round(_share(x, low_x, high_x) * columns), round(_share(y, high_y, low_y) * rows)) for x, y in points]
     cells = _draw(_line_through(dots), width, height)
     labels = [f"{high_y:.4g}", *[""] * (height - 2), f"{low_y:.4g}"] if height > 1 else [f"{high_y:.4g}"]
     margin = max(len(label) for label in labels)
@@ -41,7 +38,13 @@ def plot_series(xs: Sequence[float], ys: Sequence[float], width: int = 72, heigh
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    margin = max(0.5, abs(low) * 1e-6)  # of a huge number a half is nothing
+    return (low, high) if high > low else (low - margin, high + margin)
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """Where a value lies between two, 0 to 1; by halves, since the distance of the largest floats is none."""
+    return (value / 2 - low / 2) / (high / 2 - low / 2)
 
 
 def _line_through(dots: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -1,4 +1,8 @@
-"""Text from a log made fit to show: without secrets, and of a sensible length."""
+"""Text from a log or a status made fit to show: without secrets, and of a sensible length.
+
+Every pattern begins at a word of its own or at the start of one, and what is before it is bounded: a line of
+megabytes takes no longer than as many short ones.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,23 @@ import re
 
 _SECRETS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{20,}"), "hf_***"),
-    (re.compile(r"(?i)\b(bearer) +[\w.~+/=-]{8,}"), r"\1 ***"),
-    (re.compile(r"(?i)(--[\w-]*(?:token|secret|password|api-?key)[= ]+)[^\s\"']+"), r"\1***"),
+    (re.compile(r"(?i)\b(bearer) {1,8}[\w.~+/=-]{8,}"), r"\1 ***"),
+    (re.compile(r"(?i)(?<![\w-])(--[\w-]{0,40}?(?:token|secret|password|api-?key)[= ]{1,8})[^\s\"']+"), r"\1***"),
     (
-        re.compile(r"(\b\w*(?:TOKEN(?!IZER|S)|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY)\w*[\"']?\s*[=:]\s*)\S+"),
+        re.compile(
+            r"((?:TOKEN(?!IZER|S)|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY)\w{0,64}+[\"']?\s{0,8}[=:]\s{0,8})\S+"
+        ),
         r"\1***",
     ),
     (
-        re.compile(r"(?i)(\b(?:\w+[_-])?(?:token|secret|password|api_?key)[\"']?\s*[=:]\s*[\"']?)[\w.~+/-]{12,}"),
+        re.compile(r"(?i)((?<![^\W_])(?:token|secret|password|api_?key)[\"']?\s{0,8}[=:]\s{0,8}[\"']?)[\w.~+/-]{12,}"),
         r"\1***",
     ),
-    (re.compile(r"(\w+://[^\s/:@]+:)[^\s/@]+@"), r"\1***@"),
+    (re.compile(r"(?<!\w)(\w{1,32}://[^\s/:@]+:)[^\s/@]+@"), r"\1***@"),
 )
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""A terminal would take them for commands."""
 
 
 def redact(text: str) -> str:
@@ -25,6 +34,12 @@ def redact(text: str) -> str:
     for pattern, shown in _SECRETS:
         text = pattern.sub(shown, text)
     return text
+
+
+def fit_to_show(text: str, characters: int) -> str:
+    """The text without secrets and control characters, and cut; of a much longer one only the start is looked at."""
+    text = text[: 8 * characters].encode("utf-8", errors="replace").decode("utf-8")
+    return shorten(redact(_CONTROL.sub(" ", text)), characters)
 
 
 def shorten(text: str, characters: int) -> str:

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,8 +20,12 @@ import psutil
 
 from qad_core.errors import RunError
 from qad_core.run.folder import RunFolder
+from qad_core.run.health import Finding, HealthWatch, find_stall
+from qad_core.run.health_rules import loss_of
+from qad_core.run.history import ThinnedHistory
 from qad_core.run.metrics import MetricsLine, MetricsReader, is_evaluation
 from qad_core.run.progress import eta_seconds, merge_evaluations, recovered_fraction
+from qad_core.run.redact import shorten
 from qad_core.run.status import Status, read_status
 
 State = Literal["running", "done", "stopped", "failed", "killed", "never started", "foreign"]
@@ -30,8 +34,12 @@ State = Literal["running", "done", "stopped", "failed", "killed", "never started
 SILENCE_SECONDS = 300.0
 """A run on another machine counts as alive for so long after its last update."""
 CLOCK_SLACK_SECONDS = 2.0
+LONGEST_ERROR = 600
+"""Characters of an error beside a state."""
 RECENT_STEPS = 50
 """Steps whose times make the ETA."""
+LOSS_SPANS = 24
+"""Means that the loss of a run is kept in, for a small picture of it; up to twice as many."""
 RANK_SUFFIX = re.compile(r"_rank(\d+)$")
 
 
@@ -55,6 +63,12 @@ class RunSummary:
     """Lines of metrics.jsonl that could not be read."""
     updated: float
     """Unix time of the newest change of status or metrics; 0 when there is neither."""
+    loss_history: tuple[float, ...] = ()
+    """The training loss so far, as means of equal spans of steps."""
+    findings: tuple[Finding, ...] = ()
+    """What the health rules find in the metrics alone; `health` has the stall as well."""
+    longest_pause: float = 0.0
+    """Seconds: the longest time from one step to the next so far."""
 
     @property
     def name(self) -> str:
@@ -80,10 +94,7 @@ class RunSummary:
     @property
     def loss(self) -> float | None:
         """Newest training loss: KL to the teacher, or cross-entropy of a QAT run."""
-        if self.last_training is None:
-            return None
-        distillation = self.last_training.get("loss/kd")
-        return self.last_training.get("loss/ce") if distillation is None else distillation
+        return None if self.last_training is None else loss_of(self.last_training)
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -111,6 +122,14 @@ class RunSummary:
         """Seconds left while it runs, else None."""
         return eta_seconds(self.step, self.train_iterations, self.recent_step_ms) if self.state == "running" else None
 
+    def health(self, now: float) -> tuple[Finding, ...]:
+        """What the health rules find as of Unix time `now`, the worst first."""
+        if self.state != "running" or self.status is None or self.last_training is None:
+            return self.findings
+        last_step_time = self.last_training.get("time")
+        stall = find_stall(self.status, last_step_time, self.recent_step_ms, self.longest_pause, now)
+        return self.findings if stall is None else (stall, *self.findings)
+
     @property
     def words(self) -> str:
         """The state and its circumstance, as a person would say it."""
@@ -125,17 +144,28 @@ class _Seen:
     last_training: MetricsLine | None = None
     evaluations: list[MetricsLine] = field(default_factory=list[MetricsLine])
     step_ms: deque[float] = field(default_factory=lambda: deque[float](maxlen=RECENT_STEPS))
+    losses: ThinnedHistory = field(default_factory=lambda: ThinnedHistory(LOSS_SPANS))
+    health: HealthWatch = field(default_factory=HealthWatch)
+    findings: tuple[Finding, ...] = ()
+    loss_history: tuple[float, ...] = ()
 
     def read_on(self) -> None:
         lines, restarted = self.reader.read_new()
         if restarted:
-            self.last_training, self.evaluations = None, []
+            self.last_training, self.evaluations, self.health = None, [], HealthWatch()
             self.step_ms.clear()
+            self.losses.clear()
+        if not lines and not restarted:
+            return
         self.evaluations = merge_evaluations(self.evaluations, [line for line in lines if is_evaluation(line)])
         for line in lines:
             if not is_evaluation(line):
                 self.last_training = line
                 self.step_ms.append(line.get("step_ms") or 0.0)
+                if (loss := loss_of(line)) is not None:
+                    self.losses.append(loss)
+        self.health.extend(lines)
+        self.findings, self.loss_history = self.health.findings(), self.losses.means()
 
 
 class RunStore:
@@ -151,6 +181,11 @@ class RunStore:
         self._seen = {path: seen for path, seen in self._seen.items() if path in paths}
         summaries = [self.summarize(path) for path in paths]
         return sorted(summaries, key=lambda run: (-run.updated, run.name))
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Let go of what was read of these runs."""
+        for path in paths:
+            self._seen.pop(path, None)
 
     def summarize(self, path: Path) -> RunSummary:
         """The run in one folder, reading its metrics on from the last time."""
@@ -169,6 +204,9 @@ class RunStore:
             recent_step_ms=tuple(seen.step_ms),
             bad_lines=seen.reader.bad_lines,
             updated=max(_modified(folder.status), _modified(folder.metrics)),
+            loss_history=seen.loss_history,
+            findings=seen.findings,
+            longest_pause=seen.health.longest_pause,
         )
 
 
@@ -237,7 +275,7 @@ def describe(state: State, status: Status | None) -> str:
     if state == "stopped":
         return f"stopped {at}{f' by {status.reason}' if status.reason else ''}, can be resumed"
     if state == "failed":
-        return f"failed {at}: {status.error}" if status.error else f"failed {at}"
+        return f"failed {at}: {shorten(status.error, LONGEST_ERROR)}" if status.error else f"failed {at}"
     if state == "killed":
         return f"killed while {status.phase} {at}, can be resumed"
     return state

@@ -1,11 +1,11 @@
-"""What SLURM says of a set of jobs, asked once for all of them: one squeue, and sacct for those that have ended.
+"""What SLURM says of a set of jobs, asked once for all of them: squeue, and sacct for those that have ended.
 
 Silence is kept apart from an answer: what could not be asked is None, with the reason in words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qad_core.run.jobs import Job
@@ -13,6 +13,9 @@ from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing, SlurmUnavailable
 from qad_core.slurm.jobs import is_finished
 from qad_core.slurm.records import AccountingEntry, QueueEntry
+
+MOST_IDS = 1000
+"""Jobs asked about in one call: a command takes no argument above 128 KiB."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class SlurmAnswers:
     """By job id; None when it was not asked or gave no answer."""
     silences: tuple[str, ...] = ()
     """What is not known and why, in sentences."""
+    asked: Collection[str] | None = None
+    """Ids of the jobs that were asked about, where these answers may be held beside newer jobs; None is all."""
 
 
 NOTHING_ASKED = SlurmAnswers(queue={}, accounting={})
@@ -35,20 +40,24 @@ def ask_slurm(client: SlurmClient, jobs: Sequence[Job], *, endings: bool = True)
 
     With `endings`, also how those that have left the queue ended, as SLURM accounts for it.
     """
-    open_ids = [job.slurm_job_id for job in jobs if job.kind == "slurm" and job.slurm_job_id]
+    open_ids = list(dict.fromkeys(job.slurm_job_id for job in jobs if job.kind == "slurm" and job.slurm_job_id))
     if not open_ids:
         return NOTHING_ASKED
     silences: list[str] = []
     queue: dict[str, QueueEntry] | None = None
     try:
-        queue = {entry.job_id: entry for entry in client.queue(open_ids)}
+        queue = {entry.job_id: entry for ids in _batches(open_ids) for entry in client.queue(ids)}
     except (SlurmUnavailable, SlurmMissing) as error:
         silences.append(error.message)
     gone = [job_id for job_id in open_ids if queue is None or job_id not in queue or is_finished(queue[job_id].state)]
     accounting: dict[str, AccountingEntry] | None = None
     if gone and endings:
         try:
-            accounting = {entry.job_id: entry for entry in client.accounting(gone)}
+            accounting = {entry.job_id: entry for ids in _batches(gone) for entry in client.accounting(ids)}
         except (AccountingUnavailable, SlurmUnavailable, SlurmMissing) as error:
             silences.append(error.message)
     return SlurmAnswers(queue, accounting, tuple(dict.fromkeys(silences)))
+
+
+def _batches(job_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (job_ids[first : first + MOST_IDS] for first in range(0, len(job_ids), MOST_IDS))

@@ -10,17 +10,15 @@ and its shape differs in every version.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qad_core.errors import RunError
-from qad_core.slurm.command import find_program, run_in_time
+from qad_core.slurm.command import chdir_option, find_program, run_in_time
 from qad_core.slurm.environment import command_environment
-from qad_core.slurm.errors import AccountingUnavailable, SlurmUnavailable
+from qad_core.slurm.errors import SlurmUnavailable
 from qad_core.slurm.failures import (
     UNKNOWN_JOB,
     accounting_failure,
@@ -44,8 +42,6 @@ from qad_core.slurm.records import (
     parse_submissions,
 )
 
-SEARCH_DAYS = 30
-"""How far back a lost submission is looked for in the accounts."""
 _SQUEUE = ("squeue", "--noheader", "--array", "--all", "--local", "--noconvert", f"--Format={QUEUE_FORMAT}")
 _SACCT = ("sacct", "--allocations", "--noheader", "--parsable2", f"--delimiter={COLUMN_END}")
 
@@ -79,12 +75,12 @@ class SlurmClient:
         takes a dependency on a job that it does not know as met: that is for the caller to look up before.
 
         Raises SlurmRefused; RunError for a `chdir` that is no folder (the job would run in /tmp instead); and
-        SlurmUnavailable, after which the job may exist all the same: see `find_submission`.
+        SlurmUnavailable, after which the job may exist all the same: see `submissions.py`.
         """
         options = ["--parsable", f"--comment={comment}"]
         if dependency:
             options += [f"--dependency={dependency}", "--kill-on-invalid-dep=no"]
-        command = ["sbatch", *options, *_chdir_option(chdir), str(script)]
+        command = ["sbatch", *options, *chdir_option(chdir), str(script)]
         answer = self._run(command, environ=environ)
         job_id = answer.stdout.strip().partition(";")[0]
         if answer.returncode < 0 or (answer.returncode > 0 and not answer.stderr.strip()):
@@ -100,38 +96,38 @@ class SlurmClient:
 
         Raises as `submit`. Some refusals are not foreseen: a walltime above the partition's is taken, and waits.
         """
-        answer = self._run(["sbatch", "--test-only", *_chdir_option(chdir)], stdin=script)
+        answer = self._run(["sbatch", "--test-only", *chdir_option(chdir)], stdin=script)
         if answer.returncode != 0:
             raise submission_failure(answer.stderr)
 
-    def find_submission(self, comment: str) -> str | None:
-        """Id of the caller's job with this comment; None when squeue answered and it is nowhere.
+    def own_jobs(self) -> list[QueueEntry]:
+        """The caller's jobs in the controller's memory, those that have just ended too, by one squeue."""
+        return parse_queue(self._ask([*_SQUEUE, "--states=all", "--me"]))
 
-        Of jobs that have left the controller's memory the accounts of the last `SEARCH_DAYS` days tell, where
-        they answer. A controller that had hung may show a job some seconds after it answers again.
+    def own_submissions(self, days: int) -> list[tuple[str, str, str]]:
+        """(job id, comment, command line) of the caller's jobs of the last days, as the accounts have them.
+
+        The accounts of a cluster need not hold comments; the command line does. Raises AccountingUnavailable.
         """
-        for entry in parse_queue(self._ask([*_SQUEUE, "--states=all", "--me"])):
-            if entry.comment == comment:
-                return entry.job_id
-        option = f"--comment={comment}"
-        with contextlib.suppress(AccountingUnavailable):
-            since, mine = f"--starttime=now-{SEARCH_DAYS}days", f"--user={os.getuid()}"
-            for job_id, stored, command in parse_submissions(self._ask_accounts(SUBMISSION_COLUMNS, since, mine)):
-                if stored == comment or option in command.split():
-                    return job_id
-        return None
+        since, mine = f"--starttime=now-{days}days", f"--user={os.getuid()}"
+        return list(parse_submissions(self._ask_accounts(SUBMISSION_COLUMNS, since, mine)))
 
-    def queue(self, job_ids: Sequence[str] | None = None, *, user: str | None = None) -> list[QueueEntry]:
+    def queue(
+        self, job_ids: Sequence[str] | None = None, *, user: str | None = None, ended: bool = False
+    ) -> list[QueueEntry]:
         """Jobs in the controller's memory, by one squeue.
 
         With `job_ids` those of them that are there, the ones that have just ended too; without, all that wait
-        or run, of everyone or of a `user`. Raises SlurmRefused for a user that the machine does not know.
+        or run, of everyone or of a `user`, and with `ended` those that have just ended. Raises SlurmRefused for a
+        user that the machine does not know.
         """
         if job_ids is not None and not job_ids:
             return []
         command = [*_SQUEUE]
+        if job_ids is not None or ended:
+            command.append("--states=all")
         if job_ids is not None:
-            command += ["--states=all", f"--jobs={','.join(job_ids)}"]
+            command.append(f"--jobs={','.join(job_ids)}")
         if user is not None:
             command.append(f"--user={user}")
         answer = self._run(command)
@@ -166,7 +162,7 @@ class SlurmClient:
     def stop_gently(self, job_id: str) -> None:
         """Send SIGUSR1 to the batch script of a running job, as SLURM does ahead of the walltime.
 
-        A job that does not run, or no more, is left alone. Raises SlurmRefused.
+        A job that does not run is left alone, also while its nodes are made ready. Raises SlurmRefused.
         """
         # without --state scancel tries to signal a waiting job for minutes
         answer = self._run(["scancel", "--state=RUNNING", "--batch", "--signal=USR1", job_id])
@@ -239,14 +235,6 @@ def _checked(answer: subprocess.CompletedProcess[str]) -> str:
     if answer.returncode != 0 or is_no_answer(answer.stderr):
         raise question_failure(answer.stderr)
     return answer.stdout
-
-
-def _chdir_option(chdir: Path | None) -> list[str]:
-    if chdir is None:
-        return []
-    if not chdir.is_dir():
-        raise RunError(f"{chdir} is no folder that a job could run in.", "Make it, or submit from another.")
-    return [f"--chdir={chdir}"]
 
 
 def _name_jobs(job_ids: Sequence[str]) -> str:

@@ -1,4 +1,6 @@
-"""Runs one command to its end or its timeout; of SLURM it knows only that a missing slurm.conf is waited for."""
+"""Runs one command to its end or its timeout; of SLURM it knows what hides a failure: a missing slurm.conf is waited
+for, and a job whose folder is missing runs in another.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from qad_core.errors import RunError
 from qad_core.slurm.errors import SlurmMissing
 from qad_core.slurm.failures import no_answer
 
@@ -30,6 +33,15 @@ def find_program(name: str, environ: Mapping[str, str]) -> str:
             "Let it name the cluster's slurm.conf, or unset it where SLURM finds its configuration by itself.",
         )
     return program
+
+
+def chdir_option(chdir: Path | None) -> list[str]:
+    """The option of sbatch for the folder that a job runs in; raises RunError for one that is not there."""
+    if chdir is None:
+        return []
+    if not chdir.is_dir():
+        raise RunError(f"{chdir} is no folder that a job could run in.", "Make it, or submit from another.")
+    return [f"--chdir={chdir}"]
 
 
 def run_in_time(

@@ -6,9 +6,10 @@ for a sentence of the caller's: `waits: ...`. Reasons are kept in `reasons.py`.
 
 from __future__ import annotations
 
-import re
 import signal as signals
+from collections.abc import Collection
 
+from qad_core.slurm.dependencies import dependency_words, short_dependency
 from qad_core.slurm.reasons import find_reason
 
 _PENDING = {
@@ -46,16 +47,6 @@ _WORDS = {**_PENDING, **_RUNNING, **_FINISHED}
 _UNWRITABLE_OUTPUT = 53
 """What slurmd reports in place of a signal when it cannot open the job's output."""
 _OUT_OF_MEMORY = 125
-_DEPENDENCY = re.compile(r"(\w+?)(?::([\d_*+]+))?(?:\(\w+\))?(?=$|[,?:])([,?]?)")
-_AWAITED = {
-    "after": "job {} has started",
-    "afterany": "job {} has ended",
-    "afterok": "job {} has ended well",
-    "afternotok": "job {} has failed",
-    "aftercorr": "the same task of job {} has ended well",
-    "afterburstbuffer": "job {} has copied its data",
-    "singleton": "no other job of this name runs",
-}
 
 
 def state_words(state: str) -> str:
@@ -78,14 +69,17 @@ def is_finished(state: str) -> bool:
     return state in _FINISHED
 
 
-def reason_words(reason: str, *, dependency: str = "") -> str:
-    """What a job waits for; with its `dependency`, as squeue has it, which jobs. Unknown reasons as they are."""
+def reason_words(reason: str, *, dependency: str = "", before: Collection[str] = ()) -> str:
+    """What a job waits for; with its `dependency`, as squeue has it, which jobs. Unknown reasons as they are.
+
+    `before` are the ids of the links before it, which are not listed one by one.
+    """
     known = find_reason(reason)
     if known is None:
         return reason
     if dependency and reason == "DependencyNeverSatisfied":
-        return f"{known.words} ({dependency})"
-    awaited = _dependency_words(dependency) if reason == "Dependency" else ""
+        return f"{known.words} ({short_dependency(dependency, before)})"
+    awaited = dependency_words(dependency, before) if reason == "Dependency" else ""
     return f"{known.words}: until {awaited}" if awaited else known.words
 
 
@@ -124,13 +118,3 @@ def _signal_name(number: int) -> str:
         return signals.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _dependency_words(dependency: str) -> str:
-    """`job 10 has ended well and job 11 has ended`, of `afterok:10(unfulfilled),afterany:11(unfulfilled)`."""
-    words: list[str] = []
-    for kind, job, joint in _DEPENDENCY.findall(dependency):
-        if kind not in _AWAITED:
-            return dependency
-        words += [_AWAITED[kind].format(job), {",": "and", "?": "or", "": ""}[joint]]
-    return " ".join(words).strip()

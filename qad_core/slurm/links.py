@@ -9,13 +9,15 @@ folder's own record and sacct, then what is left of it in the controller's memor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from qad_core.errors import ExitCode
 from qad_core.run.jobs import Job
+from qad_core.slurm.dependencies import short_dependency
 from qad_core.slurm.jobs import (
     ending_words,
     is_finished,
@@ -60,6 +62,8 @@ class LinkView:
     """Nodes as SLURM writes them."""
     dependency: str = ""
     """What it waits for, as SLURM writes it."""
+    waits_for: str = ""
+    """What it waits for, or what sbatch was told, in a few words: `all links before it`."""
     exit_code: int | None = None
     """Exit code of the training, or of the batch script."""
     signal: int | None = None
@@ -68,6 +72,8 @@ class LinkView:
     """SLURM's own word for why it waits or ended."""
     source: Literal["run folder", "squeue", "sacct", "nobody"] = "nobody"
     """Who said so."""
+    unanswered: bool = False
+    """Whether nothing more is known because SLURM does not answer."""
 
     @property
     def live(self) -> bool:
@@ -85,12 +91,23 @@ def view_links(
     queue: Mapping[str, QueueEntry] | None,
     accounting: Mapping[str, AccountingEntry] | None,
     now: float,
+    asked: Collection[str] | None = None,
 ) -> list[LinkView]:
     """The SLURM links among a run's jobs, in their order.
 
-    `queue` and `accounting` hold what SLURM answered by job id; None where it gave no answer.
+    `queue` and `accounting` hold what SLURM answered by job id; None where it gave no answer. They tell nothing of
+    a link whose id is not among `asked`; None is all of them.
     """
-    return [_view(job, queue, accounting, now) for job in jobs if job.kind == "slurm"]
+    links = [job for job in jobs if job.kind == "slurm"]
+    ids = [job.slurm_job_id for job in links]
+    views: list[LinkView] = []
+    for number, job in enumerate(links):
+        view = _view(job, queue, accounting, now, before=frozenset(ids[:number]))
+        if view.stage == "unknown" and queue is not None and asked is not None and job.slurm_job_id not in asked:
+            view = LinkView(job, "pending", "", "is submitted, and SLURM was not asked since", source="run folder")
+        waits_for = short_dependency(view.dependency or job.dependency, frozenset(ids[:number]))
+        views.append(dataclasses.replace(view, waits_for=waits_for))
+    return views
 
 
 def _view(
@@ -98,6 +115,8 @@ def _view(
     queue: Mapping[str, QueueEntry] | None,
     accounting: Mapping[str, AccountingEntry] | None,
     now: float,
+    *,
+    before: Collection[str],
 ) -> LinkView:
     if job.refused:
         return LinkView(job, "refused", "", f"not taken by SLURM: {job.refused}", source="run folder")
@@ -107,7 +126,8 @@ def _view(
     queued = queue.get(job.slurm_job_id) if queue is not None else None
     accounted = accounting.get(job.slurm_job_id) if accounting is not None else None
     if queued is not None and not is_finished(queued.state):
-        return _view_pending(job, queued) if is_pending(queued.state) else _view_running(job, queued, now)
+        is_waiting = is_pending(queued.state)
+        return _view_pending(job, queued, before) if is_waiting else _view_running(job, queued, now)
     if accounted is not None and is_finished(accounted.state):
         return _view_ended(job, accounted, started=accounted.start_time, ended=accounted.end_time, source="sacct")
     if queued is not None:  # still in the controller's memory
@@ -118,8 +138,8 @@ def _view(
     return _view_unknown(job, queue is not None, accounted)
 
 
-def _view_pending(job: Job, entry: QueueEntry) -> LinkView:
-    words = reason_words(entry.reason, dependency=entry.dependency)
+def _view_pending(job: Job, entry: QueueEntry, before: Collection[str]) -> LinkView:
+    words = reason_words(entry.reason, dependency=entry.dependency, before=before)
     return LinkView(
         job,
         "pending",
@@ -204,7 +224,8 @@ def _view_unknown(job: Job, queue_answered: bool, accounted: AccountingEntry | N
     else:
         words = "has left the queue without a word of how it ended; accounting says nothing of it"
     state = accounted.state if accounted else ""
-    return LinkView(job, "unknown", state, words, started=job.started, node_list=" ".join(job.nodes))
+    nodes = " ".join(job.nodes)
+    return LinkView(job, "unknown", state, words, started=job.started, node_list=nodes, unanswered=not queue_answered)
 
 
 def _ended_words(state: str, exit_code: int | None, signal: int | None, reason: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qad_core.run.show import show_duration
-from qad_core.run.status import ENDED
-from qad_core.run.store import SILENCE_SECONDS, RunSummary
+from qad_core.run.status import ENDED, Status
+from qad_core.run.store import SILENCE_SECONDS, RunSummary, describe
 from qad_core.slurm.links import LinkView
 
 OutlookState = Literal[
@@ -43,11 +43,24 @@ def see_run(run: RunSummary, links: Sequence[LinkView], now: float) -> Outlook:
     if waiting:
         return _see_waiting(run, waiting, now)
     last = links[-1] if links else None
-    if last is not None and last.stage == "unknown" and (run.status is None or run.status.phase not in ENDED):
-        return Outlook("unknown", f"job {last.job.slurm_job_id}: {last.words}", last.what_to_do)
+    if last is not None and last.stage == "unknown" and (unknown := _see_unknown(run, last, now)) is not None:
+        return unknown
     if last is not None and last.stage in ("refused", "lost") and run.status is None:
         return Outlook("never started", last.words, last.what_to_do)
     return _see_ended(run, last)
+
+
+def _see_unknown(run: RunSummary, link: LinkView, now: float) -> Outlook | None:
+    """What can be said though SLURM does not say what the last link does; None where the run folder says it all."""
+    status, job = run.status, f"job {link.job.slurm_job_id}"
+    if link.unanswered and run.state == "running":
+        return Outlook("running", f"{run.words}; SLURM does not answer, so that this is the trainer's own word alone")
+    if link.unanswered and run.state == "stopped":
+        return Outlook("unknown", f"{run.words}; SLURM does not answer, so whether {job} goes on is not known")
+    if status is not None and status.phase in ENDED:
+        return None
+    last_word = "" if status is None else f"; its last word, {_age(run, now)} ago: {_last_word(status)}"
+    return Outlook("unknown", f"{job}: {link.words}{last_word}", link.what_to_do)
 
 
 def _see_running(run: RunSummary, link: LinkView, now: float) -> Outlook:
@@ -56,13 +69,20 @@ def _see_running(run: RunSummary, link: LinkView, now: float) -> Outlook:
     if status is None or (link.started is not None and status.updated < link.started):
         age = show_duration(link.elapsed_seconds)
         return Outlook("starting", f"{job} has its nodes since {age}; the trainer has not said anything yet")
-    silence = now - run.updated
     if status.phase in ENDED:
         return Outlook(run.state, f"{run.words}; {job} is ending")
-    if silence > SILENCE_SECONDS:
-        words = f"{run.words}; no word for {show_duration(silence)}, though {job} runs"
-        return Outlook("silent", words, f"qad_core logs {run.name}")
-    return Outlook("running", run.words)
+    if now - run.updated > SILENCE_SECONDS:
+        words = f"{job} runs, but the trainer has said nothing for {_age(run, now)}; its last word: "
+        return Outlook("silent", words + _last_word(status), f"See what it does: qad_core logs {run.name}")
+    return Outlook("running", describe("running", status))
+
+
+def _last_word(status: Status) -> str:
+    return f"{status.phase} at step {status.step} of {status.train_iterations}"
+
+
+def _age(run: RunSummary, now: float) -> str:
+    return show_duration(max(now - run.updated, 0.0))
 
 
 def _see_waiting(run: RunSummary, waiting: Sequence[LinkView], now: float) -> Outlook:

@@ -153,33 +153,23 @@ def _queue_entry(record: str) -> QueueEntry:
         dependency, status, allocated, per_job, per_node, per_task, priority, restarts, comment, name,
     ) = record.split(COLUMN_END, _HEAD_COLUMNS)  # fmt: skip
     exit_code, signal = _ending(state, status)
-    return QueueEntry(
-        job_id=job_id,
-        state=state,
-        reason=text_or_nothing(reason),
-        partition=partition,
-        account=text_or_nothing(account),
-        user=user,
-        submit_time=unix_time(submitted),
-        start_time=unix_time(start),
-        end_time=unix_time(end),
-        time_limit_seconds=seconds_of_duration(limit),
-        elapsed_seconds=seconds_of_duration(used),
-        num_nodes=leading_number(nodes),
-        node_list=text_or_nothing(node_list),
-        dependency=text_or_nothing(dependency),
-        exit_code=exit_code,
-        signal=signal,
-        # tres-alloc counts GPUs only where AccountingStorageTRES names them
-        gpus=gpus_of_request(allocated)
+    # tres-alloc counts GPUs only where AccountingStorageTRES names them
+    gpus = (
+        gpus_of_request(allocated)
         or gpus_of_request(per_job)
         or gpus_of_request(per_node) * leading_number(nodes)
-        or gpus_of_request(per_task) * leading_number(tasks),
-        priority=leading_number(priority),
-        restarts=leading_number(restarts),
-        name=name,
-        comment=text_or_nothing(comment),
+        or gpus_of_request(per_task) * leading_number(tasks)
     )
+    # in the order of the fields: by their names it takes half as long again
+    return QueueEntry._make(
+        (
+            job_id, state, text_or_nothing(reason), partition, text_or_nothing(account), user,
+            unix_time(submitted), unix_time(start), unix_time(end), seconds_of_duration(limit),
+            seconds_of_duration(used), leading_number(nodes), text_or_nothing(node_list), text_or_nothing(dependency),
+            exit_code, signal, gpus, int(priority) if priority.isdecimal() else 0, leading_number(restarts), name,
+            text_or_nothing(comment),
+        )
+    )  # fmt: skip
 
 
 def _accounting_entry(record: str) -> AccountingEntry:

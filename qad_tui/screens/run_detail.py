@@ -1,47 +1,76 @@
-"""One run, full screen: the drill-down of narrow terminals, and more room on wide ones."""
+"""One run, full screen, in tabs: Overview, Curves, Log, Chain."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer
+from textual.widgets import TabbedContent, TabPane
 
-from qad_tui.screens.following import FollowingScreen
-from qad_tui.widgets.curve_view import CurveView
-from qad_tui.widgets.run_panel import RunPanel
-from qad_tui.widgets.top_bar import TopBar
+from qad_tui.panes.base import RunPane
+from qad_tui.panes.chain import ChainPane
+from qad_tui.panes.curves import CurvesPane
+from qad_tui.panes.log import LogPane
+from qad_tui.panes.overview import OverviewPane
+from qad_tui.screens.base import QadScreen
 
 
-class RunDetailScreen(FollowingScreen):
-    """Card, curve and log of one run; Escape goes back to the list."""
+class RunDetailScreen(QadScreen):
+    """Escape goes back; letters go to a tab."""
 
-    AUTO_FOCUS: ClassVar[str | None] = "LogView"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Back", id="run.back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Back", id="run.back"),
+        Binding("o", "open_tab('overview')", "Overview", id="run.overview"),
+        Binding("c", "open_tab('curves')", "Curves", id="run.curves"),
+        Binding("l", "open_tab('log')", "Log", id="run.log"),
+        Binding("h", "open_tab('chain')", "Chain", id="run.chain"),
+        Binding("C", "clone", "Clone", id="run.clone", show=False),
+        Binding("f", "clone_with_fix", "Clone with the fix", id="run.fix", show=False),
+        Binding("Y", "copy_command", "Copy the command", id="run.copy", show=False),
+    ]
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tab: str = "overview") -> None:
         super().__init__()
-        self._path = path
+        self.path = path
+        self._first_tab = tab
 
-    def compose(self) -> ComposeResult:
-        """Bar, panel, keys."""
-        yield TopBar()
-        yield RunPanel()
-        yield Footer(show_command_palette=False, compact=True)
+    def compose_body(self) -> ComposeResult:
+        """The tabs."""
+        with TabbedContent(initial=self._first_tab):
+            with TabPane("Overview", id="overview"):
+                yield OverviewPane()
+            with TabPane("Curves", id="curves"):
+                yield CurvesPane()
+            with TabPane("Log", id="log"):
+                yield LogPane()
+            with TabPane("Chain", id="chain"):
+                yield ChainPane()
 
     def on_mount(self) -> None:
-        """Show what was last seen of the run, then read on."""
-        self.call_after_refresh(self.follow, self._path)
+        """Show the run in every pane."""
+        for pane in self.query(RunPane):
+            pane.show_run(self.path)
+        super().on_mount()
 
-    def chart_columns(self) -> int:
-        """Cells of the full-screen chart."""
-        return self.query_one(CurveView).columns
+    def action_open_tab(self, tab: str) -> None:
+        """Go to a tab."""
+        self.query_one(TabbedContent).active = tab
 
-    def redraw(self) -> None:
-        """Draw bar and panel."""
-        now = self.qad.now()
-        self.query_one(RunPanel).show(self.detail, now=now, log_scale=self.qad.log_scale)
-        self.query_one(TopBar).show(Text.assemble(("qad-tui", "bold"), "   one run"), self.freshness())
+    def action_clone(self) -> None:
+        """Start a new run from this one."""
+        self.qad.new_run(self.path, ())
+
+    def action_clone_with_fix(self) -> None:
+        """Start a new run with the changes that mend this one's failure."""
+        self.query_one(OverviewPane).clone_with_fix()
+
+    def action_copy_command(self) -> None:
+        """Copy the command that starts this run again."""
+        self.query_one(OverviewPane).copy_command()
+
+    @on(TabbedContent.TabActivated)
+    def _catch_up_tab(self) -> None:
+        self.tick()

@@ -3,140 +3,269 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal
-from textual.widgets import Footer, Static
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widgets import Static
 
-from qad_tui.messages import RunChosen, RunOpened, RunsPolled
-from qad_tui.runs_model import RunsDifference
-from qad_tui.screens.following import FollowingScreen
-from qad_tui.screens.run_detail import RunDetailScreen
-from qad_tui.widgets.curve_view import CurveView
-from qad_tui.widgets.run_panel import RunPanel
-from qad_tui.widgets.run_table import RunTable
-from qad_tui.widgets.top_bar import TopBar, freshness_words
+from qad_tui.chain_answers import cancelled_words, refusal_words
+from qad_tui.formats import short_run_name
+from qad_tui.headless import Answer, run_command
+from qad_tui.messages import RunChosen, RunOpened
+from qad_tui.panes.base import RunPane
+from qad_tui.panes.curves import CurvesPane
+from qad_tui.panes.log import LogPane
+from qad_tui.panes.overview import OverviewPane
+from qad_tui.run_list_words import describe_list, why_empty, why_filtered
+from qad_tui.run_order import SORT_KEYS, is_wanted, sort_rows
+from qad_tui.screens.base import QadScreen
+from qad_tui.widgets.filter_line import FilterLine
+from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 
-SPLIT_COLUMNS = 100
-"""Terminals at least so wide show table and run side by side."""
-_BREAKPOINTS = [(0, "-narrow"), (SPLIT_COLUMNS, "-split")]
+CANCEL_PATIENCE_SECONDS = 30
 
 
-class RunsScreen(FollowingScreen):
+@dataclass
+class RunCancelled(Message, bubble=False):
+    """`qad_core cancel` has ended."""
+
+    answer: Answer
+
+
+class RunsScreen(QadScreen):
     """The list of runs and, from SPLIT_COLUMNS on, the run under the cursor."""
 
-    HORIZONTAL_BREAKPOINTS = _BREAKPOINTS
     AUTO_FOCUS: ClassVar[str | None] = "RunTable"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "open_tab('log')", "Log", id="runs.log", show=False),
+        Binding("c", "open_tab('curves')", "Curves", id="runs.curves", show=False),
+        Binding("h", "open_tab('chain')", "Chain", id="runs.chain", show=False),
+        Binding("slash", "filter", "Filter", id="runs.filter"),
+        Binding("s", "sort(1)", "Sort", id="runs.sort"),
+        Binding("S", "reverse", "Turn the order round", id="runs.reverse", show=False),
+        Binding("v", "pick_columns", "Columns", id="runs.columns", show=False),
+        Binding("n,C", "clone", "Clone", id="runs.clone"),
+        Binding("d", "compare", "Compare", id="runs.compare"),
+        Binding("x", "cancel", "Cancel", id="runs.cancel"),
+        Binding("y", "toggle_log_scale", "Log scale", id="runs.log_scale", show=False),
+        Binding("f", "clone_with_fix", "Clone with the fix", id="runs.fix", show=False),
+        Binding("Y", "copy_command", "Copy the command", id="runs.copy", show=False),
+        Binding("escape", "step_back", "Clear", id="runs.clear", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._polling = False
-        self._last: RunsDifference | None = None
+        self.needle = ""
 
-    def compose(self) -> ComposeResult:
-        """Bar, table and panel, keys."""
-        yield TopBar()
+    def compose_body(self) -> ComposeResult:
+        """Table and panes."""
         yield Static("", id="problems")
+        yield Static("", id="runs-words")
+        yield FilterLine(placeholder="part of a name, a tag, a state or a stage", id="runs-filter")
         yield Static("", id="empty")
         with Horizontal(id="body"):
-            yield RunTable()
-            yield RunPanel()
-        yield Footer(show_command_palette=False, compact=True)
+            yield RunTable(self.qad.settings.state.columns)
+            with Vertical(id="chosen"):
+                yield OverviewPane(compact=True)
+                yield CurvesPane(loss_only=True)
+                yield LogPane()
+
+    @property
+    def table(self) -> RunTable:
+        """The list."""
+        return self.query_one(RunTable)
+
+    def fleet_changed(self) -> None:
+        """Bring table and words up to date."""
+        self.draw_rows()
+        self._show_problems([*self.qad.settings.problems, *self.qad.fleet.problems])
 
     def tick(self) -> None:
-        """Look at the run folders, then at the chosen run."""
-        if self.is_current and not self.qad.paused:
-            self.poll_runs()
+        """Ages grow."""
         super().tick()
+        self.table.show(self.table.rows, now=self.qad.now())
 
-    def refresh_now(self) -> None:
-        """Read everything once, even while paused."""
-        self.poll_runs()
-        super().refresh_now()
-
-    def poll_runs(self) -> None:
-        """Start one poll in a thread, unless one is still under way; it ends in a RunsPolled message."""
-        if not self._polling:
-            self._polling = True
-            self._poll_in_thread()
-
-    @work(thread=True, group="runs")
-    def _poll_in_thread(self) -> None:
-        self.post_message(RunsPolled(self.qad.runs.poll()))
-
-    @on(RunsPolled)
-    def _apply_difference(self, message: RunsPolled) -> None:
-        self._polling = False
-        self._last = message.difference
-        self.query_one(RunTable).apply(message.difference)
-        self._show_problems(message.difference.problems)
+    def draw_rows(self) -> None:
+        """Filter, sort and show the runs."""
+        state, table = self.qad.settings.state, self.table
+        rows = [row for row in self.qad.fleet.rows.values() if is_wanted(row, self.needle)]
+        if (table.sorted_by, table.descending) != (state.sort_by, state.sort_descending):
+            table.sorted_by, table.descending = state.sort_by, state.sort_descending
+            table.refresh()
+        table.show(sort_rows(rows, state.sort_by, descending=state.sort_descending), now=self.qad.now())
+        self._note_selection()
         self._show_emptiness()
-        self.redraw()
 
     @on(RunChosen)
     def _follow_chosen(self, message: RunChosen) -> None:
-        self.follow(message.path)
+        if self.split:
+            for pane in self.query(RunPane):
+                pane.show_run(message.path)
 
     @on(RunOpened)
     def _open_run(self, message: RunOpened) -> None:
-        self.qad.push_screen(RunDetailScreen(message.path))
+        self.qad.open_run(message.path)
 
-    def read_run(self, *, older_log: bool = False) -> None:
-        """Read the chosen run only where it is on the screen."""
-        if self.size.width >= SPLIT_COLUMNS:
-            super().read_run(older_log=older_log)
+    @on(RunTable.SelectionChanged)
+    def _note_selection(self) -> None:
+        self.table.selected &= {str(path) for path in self.qad.fleet.rows}
+        self.qad.selected = [Path(key) for key in sorted(self.table.selected)]
+        self._show_words()
 
-    def chart_columns(self) -> int:
-        """Cells of the chart beside the table."""
-        return self.query_one(CurveView).columns
+    @on(RunTable.HeaderClicked)
+    def _sort_by_header(self, message: RunTable.HeaderClicked) -> None:
+        state = self.qad.settings.state
+        if message.column in SORT_KEYS:
+            is_again = message.column == state.sort_by
+            self._keep_order(message.column, descending=is_again and not state.sort_descending)
 
-    def redraw(self) -> None:
-        """Draw bar and panel; the table draws itself by difference."""
-        now = self.qad.now()
-        self.query_one(RunPanel).show(self.detail, now=now, log_scale=self.qad.log_scale)
-        age = None if self._last is None else now - self._last.polled_at
-        freshness = freshness_words(age, poll_seconds=self.qad.poll_seconds, paused=self.qad.paused)
-        self.query_one(TopBar).show(self._title(), freshness)
+    @on(FilterLine.Filtered)
+    def _filter_by(self, message: FilterLine.Filtered) -> None:
+        self.needle = message.needle
+        self.draw_rows()
 
-    def _title(self) -> Text:
-        table = self.query_one(RunTable)
-        counts = (
-            f"   {table.row_count} run{'s' if table.row_count != 1 else ''}, {table.running_count} running"
-            if self._last
-            else ""
-        )
-        return Text.assemble(("qad-tui", "bold"), counts)
+    @on(FilterLine.Left)
+    def _leave_filter(self) -> None:
+        self.query_one("#body").display = True
+        self.table.focus()
+
+    def action_open_tab(self, tab: str) -> None:
+        """Open the run under the cursor at one of its tabs."""
+        if (path := self.table.chosen_path) is not None:
+            self.qad.open_run(path, tab=tab)
+
+    def action_toggle_log_scale(self) -> None:
+        """Linear or logarithmic values of the curve."""
+        self.query_one(CurvesPane).action_toggle_log_scale()
+
+    def action_filter(self) -> None:
+        """Type what to look for."""
+        self.query_one(FilterLine).open()
+
+    def action_step_back(self) -> None:
+        """Drop the filter first, then the selection."""
+        line = self.query_one(FilterLine)
+        if line.is_open:
+            line.action_drop()
+        else:
+            self.table.clear_selected()
+            self._note_selection()
+
+    def action_sort(self, step: int) -> None:
+        """Sort by the next column."""
+        known = SORT_KEYS.index(self.table.sorted_by) if self.table.sorted_by in SORT_KEYS else 0
+        self._keep_order(SORT_KEYS[(known + step) % len(SORT_KEYS)], descending=False)
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self._keep_order(self.table.sorted_by, descending=not self.table.descending)
+
+    def action_pick_columns(self) -> None:
+        """Choose the columns."""
+        from qad_tui.screens.column_picker import ColumnPicker
+
+        self.qad.push_screen(ColumnPicker(self.table.column_keys), self._keep_columns)
+
+    def action_clone(self) -> None:
+        """Start a new run from the one under the cursor."""
+        if (path := self.table.chosen_path) is not None:
+            self.qad.new_run(path, ())
+
+    def action_clone_with_fix(self) -> None:
+        """Start a new run with the changes that mend the failure of the one beside the list."""
+        if self.split:
+            self.query_one(OverviewPane).clone_with_fix()
+
+    def action_copy_command(self) -> None:
+        """Copy the command that starts the run beside the list again."""
+        if self.split:
+            self.query_one(OverviewPane).copy_command()
+
+    def action_compare(self) -> None:
+        """Compare the selected runs."""
+        if not self.qad.selected and (path := self.table.chosen_path) is not None:
+            self.qad.selected = [path]
+        self.qad.action_go("compare")
+
+    def action_cancel(self) -> None:
+        """Ask before the link that runs or comes next, or the whole chain, is ended."""
+        from qad_tui.queue_questions import CHAIN, chain_choices
+        from qad_tui.screens.confirm import ConfirmScreen
+
+        row = self.table.chosen
+        if row is None:
+            return
+        live = [link.job.slurm_job_id for link in row.view.links if link.live]
+        if not live:
+            words = "No job of this run waits or runs on SLURM. A local run is stopped by ctrl+c where it was started."
+            self.notify(words, severity="warning")
+            return
+        link = row.view.current_link
+        is_running = link is not None and link.stage == "running"
+        facts = [short_run_name(row.run.name), f"job {live[0]} is link {row.link_words}: {row.view.outlook.words}"]
+        path, choices = row.path, chain_choices(live[0], live, saves=is_running)
+
+        def act(choice: str | None) -> None:
+            if choice is not None:
+                whole = ["--chain"] if choice == CHAIN else []
+                self._cancel_in_thread(["cancel", str(path), *whole, "--patience", str(CANCEL_PATIENCE_SECONDS)])
+
+        self.qad.push_screen(ConfirmScreen(f"Cancel job {live[0]}?", facts, choices), act)
+
+    @work(thread=True, group="runs-action")
+    def _cancel_in_thread(self, arguments: Sequence[str]) -> None:
+        self.post_message(RunCancelled(run_command(arguments, self.qad.slurm_client.environ)))
+
+    @on(RunCancelled)
+    def _tell_cancelled(self, message: RunCancelled) -> None:
+        self.qad.note_slurm_action()
+        if done := cancelled_words(message.answer):
+            self.notify("\n".join(done), markup=False)
+        for words in refusal_words(message.answer):
+            self.notify(words, title="Refused", severity="error", timeout=20, markup=False)
+
+    def _keep_order(self, key: str, *, descending: bool) -> None:
+        self._keep_choice(sort_by=key, sort_descending=descending)
+        self.draw_rows()
+
+    def _keep_columns(self, columns: tuple[str, ...] | None) -> None:
+        if columns is not None:
+            self._keep_choice(columns=columns)
+            self.table.choose_columns(columns)
+
+    def _keep_choice(self, **changes: object) -> None:
+        problem = self.qad.settings.change_state(**changes)
+        if problem:
+            self.notify(problem, severity="warning", markup=False)
 
     def _show_problems(self, problems: Sequence[str]) -> None:
         line = self.query_one("#problems", Static)
         line.update(Text("\n").join(Text(f"⚠ {problem}") for problem in problems))
         line.display = bool(problems)
 
+    def _show_words(self) -> None:
+        rows, table = list(self.qad.fleet.rows.values()), self.table
+        words = describe_list(rows, shown=len(table.rows), needle=self.needle, selected=len(table.selected))
+        if table.sorted_by or table.descending:
+            label = COLUMN_WORDS[table.sorted_by][0] if table.sorted_by in COLUMN_WORDS else "the usual order"
+            words.append(f"  ·  by {label}{', turned round' if table.descending else ''}", "dim")
+        self.query_one("#runs-words", Static).update(words)
+
     def _show_emptiness(self) -> None:
-        empty = self.query_one(RunTable).row_count == 0
+        fleet = self.qad.fleet
+        nothing_known = fleet.polled_at is not None and not fleet.rows
+        nothing_wanted = bool(fleet.rows) and not self.table.rows
+        empty = nothing_known or nothing_wanted
         self.query_one("#body").display = not empty
-        self.query_one("#empty").display = empty
+        self.query_one("#runs-words").display = not nothing_known
+        page = self.query_one("#empty", Static)
+        page.display = empty
         if empty:
-            self.query_one("#empty", Static).update(why_empty(self.qad.runs.roots))
-
-
-def why_empty(roots: Sequence[Path]) -> Text:
-    """Why there is no run on the screen, and what to type to get one."""
-    places = ", ".join(str(root) for root in roots)
-    text = Text.assemble(("No runs yet", "bold"), f" under {places}.\n\n")
-    text.append(
-        "A run is a folder with a config.yaml, status.json or metrics.jsonl; new ones appear here by themselves.\n\n"
-    )
-    commands = (
-        ("qad_core demo", "a real model, quantized and won back: 10 minutes"),
-        ("qad_core train tiny", "a tiny model: under a minute"),
-        ("qad-tui FOLDER", "look elsewhere (or set QAD_CHECKPOINT_ROOT)"),
-    )
-    for command, purpose in commands:
-        text.append(f"  {command:<22}", "bold cyan")
-        text.append(f"{purpose}\n")
-    return text
+            page.update(why_filtered(self.needle) if nothing_wanted else why_empty(self.qad.runs.roots))

@@ -1,146 +1,151 @@
-"""Lines of a log, drawn on demand; follows the end until it is scrolled away from it.
+"""Draws the lines of a log: signs, matches, the marked line, what is selected, and the place in the file.
 
-Owns scrolling and drawing. It reads no file: windows of lines come to `show`, and older lines are
-asked for by an OlderLogWanted message.
+Owns what a line looks like and how it is copied. Moving over the lines is `log_scroll.py`.
 """
 
 from __future__ import annotations
 
-import re
+import textwrap
+from collections.abc import Callable
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from qad_tui.log_tail import LogWindow
-from qad_tui.messages import OlderLogWanted
+from qad_tui.log_window import LogWindow, WindowLine
+from qad_tui.widgets.log_drawing import Layer, LineSpans, draw_gutter, draw_line, selected_span, selected_text
+from qad_tui.widgets.log_rows import LogRows
+from qad_tui.widgets.log_scroll import BAR, GUTTER, LogScroll
 
-_ERROR = re.compile(r"\b(ERROR|CRITICAL|Traceback|\w*(?:Error|Exception)):?\b")
-_WARNING = re.compile(r"\b(WARN|WARNING)\b")
-_ASK_AT_LINES = 50
-"""Older lines are asked for when fewer than these are above the view."""
+_FIRST_SERIAL = 1_000_000_000
+"""A selection counts lines from here: older ones that come before have lower numbers."""
+_SHOWN_COPY = 60
 
 
-class LogView(ScrollView, can_focus=True):
+class LogView(LogScroll, can_focus=True):
     """Shows a LogWindow."""
 
     ALLOW_SELECT = True
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        f"log-view--{part}" for part in ("error", "warning", "match", "mark", "words", "bar", "thumb")
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "scroll_down", "Line down", id="log.down", show=False),
-        Binding("k,up", "scroll_up", "Line up", id="log.up", show=False),
-        Binding("g,home", "scroll_home", "First line", id="log.first", show=False),
-        Binding("G,end", "scroll_end", "Follow the end", id="log.follow", show=False),
+        Binding("y", "copy", "Copy line or selection", id="log.copy", show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._window: LogWindow | None = None
-        self._asked_at: tuple[int, int] | None = None
-        self.following = True
+        self._words = ""
+        self._spans: LineSpans | None = None
+        self._serial = _FIRST_SERIAL
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """Lines that can be scrolled to."""
-        return self._window.lines if self._window else ()
+    def show(self, window: LogWindow | None, words: str = "") -> None:
+        """Show the newest window, or some words where it has no line."""
+        before = self.window
+        if window is not before or words != self._words:
+            self._words = words
+            self.move_into(window)
+            self._shift_selection(before)
 
-    @property
-    def line_count(self) -> int:
-        """Their number."""
-        return len(self.lines)
-
-    def show(self, window: LogWindow | None) -> None:
-        """Show the newest window; the lines on the screen stay where they are unless the end is followed."""
-        before, self._window = self._window, window
-        if window is before:
-            return
-        self._set_title()
-        self.virtual_size = Size(self._widest(), self.line_count)
-        if window is None or before is None or (window.path, window.generation) != (before.path, before.generation):
-            self.following = True
-        if self.following:
-            self.scroll_end(animate=False, force=True, immediate=True, x_axis=False)
-        elif window is not None and before is not None:
-            shift = before.first_number - window.first_number
-            self.scroll_to(y=max(0, self.scroll_y + shift), animate=False, immediate=True, force=True)
+    def highlight(self, spans: Callable[[str], list[tuple[int, int]]] | None) -> None:
+        """Show where matches stand in the lines; None shows none."""
+        self._spans = LineSpans(spans) if spans else None
         self.refresh()
 
-    @on(events.Resize)
-    def _stay_at_end(self) -> None:
-        if self.following:
-            self.action_scroll_end()
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow again at the end, stop following above it, and ask for older lines near the first one."""
-        super().watch_scroll_y(old_value, new_value)
-        self.following = new_value >= self.max_scroll_y
-        self._set_title()
-        window = self._window
-        if window is None or self.following or window.at_start or new_value > _ASK_AT_LINES:
+    @on(events.Click)
+    def _mark_clicked(self, event: events.Click) -> None:
+        at = event.get_content_offset(self)
+        if at is None:
             return
-        here = (window.generation, window.first_number)
-        if here != self._asked_at:
-            self._asked_at = here
-            self.post_message(OlderLogWanted())
+        if at.x >= self.size.width - BAR:
+            self.following = False
+            self.post_message(self.PlaceWanted(at.y / max(1, self.size.height - 1)))
+            return
+        line = self.rows.line_in(round(self.scroll_y) + at.y)
+        if line is not None and not self.text_selection:
+            self.marked = line.offset
+            self.refresh()
 
-    def action_scroll_end(self) -> None:
-        """Go to the end and follow it."""
-        self.following = True
-        self.scroll_end(animate=False, force=True, immediate=True, x_axis=False)
+    def action_copy(self) -> None:
+        """Copy the selection, else the marked line, else the last one on the screen."""
+        chosen = self.rows.line_with(self.marked) or self.bottom
+        selection = self.text_selection
+        text = self.get_selection(selection)[0] if selection else chosen.text if chosen else ""
+        if text:
+            self.app.copy_to_clipboard(text)  # pyright: ignore[reportUnknownMemberType]
+            shown = textwrap.shorten(text, _SHOWN_COPY, placeholder="…")
+            self.notify(shown, title=f"Copied {len(text):,} characters", markup=False)
 
-    def action_scroll_home(self) -> None:
-        """Go to the first line in memory."""
-        self.scroll_home(animate=False, force=True, immediate=True, x_axis=False)
-
-    def render_line(self, y: int) -> Strip:
-        """One row of the view."""
-        scroll_x, scroll_y = self.scroll_offset
-        width, row = self.size.width, scroll_y + y
-        if self._window is None or row >= self.line_count:
-            return Strip.blank(width, self.rich_style)
-        strip = Strip(self._segments(self._window.lines[row], row))
-        return strip.crop_extend(scroll_x, scroll_x + width, self.rich_style).apply_offsets(scroll_x, row)
-
-    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
         """The selected text, for the clipboard."""
-        return selection.extract("\n".join(self._window.lines if self._window else ())), "\n"
+        return selected_text([line.text for line in self.lines], selection, self._serial), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Draw the new selection."""
         self.refresh()
 
-    def _segments(self, line: str, row: int) -> list[Segment]:
-        style = self.rich_style + _style_of_line(line)
-        span = self.text_selection.get_span(row) if self.text_selection else None
-        if span is None:
-            return [Segment(line, style)]
-        start, end = span[0], len(line) if span[1] == -1 else span[1]
-        selected = style + self.screen.get_component_rich_style("screen--selection")
-        return [Segment(line[:start], style), Segment(line[start:end], selected), Segment(line[end:], style)]
+    def render_line(self, y: int) -> Strip:
+        """One row of the view."""
+        row, width = round(self.scroll_y) + y, self.size.width
+        if not self.lines:
+            return self._render_words(y, width)
+        if row >= self.rows.count:
+            return Strip([Segment(" " * (width - BAR), self.rich_style), self._bar_cell(y)], width)
+        index, part = self.rows.line_at(row)
+        line = self.lines[index]
+        style = self._style_of(line)
+        gutter = draw_gutter(line.sign, style, marked=line.offset == self.marked, first=part == 0)
+        before, piece = self.rows.part(index, part)
+        left = round(self.scroll_x)
+        strip = Strip(draw_line(piece, before, style, self._layers_of(line, index)))
+        strip = strip.crop_extend(left, left + width - GUTTER - BAR, style)
+        strip = strip.apply_offsets(before + left, self._serial + index)
+        return Strip([gutter, *strip, self._bar_cell(y)], width)
 
-    def _widest(self) -> int:
-        # Cell widths of 20,000 lines would take too long at each change; the longest by characters is near enough.
-        return cell_len(max(self._window.lines, key=len)) if self._window and self._window.lines else 0
+    def _style_of(self, line: WindowLine) -> Style:
+        style = self.rich_style + (self._look(line.sign) if line.sign else Style.null())
+        return style + self._look("mark") if line.offset == self.marked else style
 
-    def _set_title(self) -> None:
-        window = self._window
-        self.border_title = f" Log · {self._where(window)} · {window.path.name} " if window else " Log · none yet "
+    def _layers_of(self, line: WindowLine, index: int) -> list[Layer]:
+        spans = self._spans.of(line) if self._spans else []
+        layers = [(first, last, self._look("match")) for first, last in spans]
+        selected = selected_span(self.text_selection, self._serial + index, len(line.text))
+        if selected:
+            layers.append((*selected, self.screen.get_component_rich_style("screen--selection")))
+        return layers
 
-    def _where(self, window: LogWindow) -> str:
-        if not window.exists:
-            return "FILE GONE, last lines seen"
-        if self.following:
-            return "following"
-        return f"{max(0, round(self.max_scroll_y - self.scroll_y)):,} more lines below, G follows"
+    def _look(self, part: str) -> Style:
+        return self.get_component_rich_style(f"log-view--{part}", partial=True)
 
+    def _render_words(self, y: int, width: int) -> Strip:
+        lines = textwrap.wrap(self._words, max(1, width - GUTTER - BAR))
+        text = lines[y] if y < len(lines) else ""
+        style = self.rich_style + self._look("words")
+        return Strip([Segment(" " * GUTTER + text, style)]).adjust_cell_length(width, style)
 
-def _style_of_line(line: str) -> Style:
-    if _ERROR.search(line):
-        return Style(color="red")
-    return Style(color="yellow") if _WARNING.search(line) else Style.null()
+    def _bar_cell(self, y: int) -> Segment:
+        """A cell of the bar on the right, which shows what part of the file is on the screen."""
+        first, last = self._part_on_screen()
+        is_on_screen = y / self.size.height <= last and (y + 1) / self.size.height > first
+        return Segment(" ", self._look("thumb" if is_on_screen else "bar"))
+
+    def _part_on_screen(self) -> tuple[float, float]:
+        top, bottom, size = self.top, self.bottom, self.window.size if self.window else 0
+        if top is None or bottom is None or size == 0:
+            return 0.0, 1.0
+        return top.offset / size, 1.0 if self.following else min(1.0, (bottom.offset + len(bottom.text)) / size)
+
+    def _shift_selection(self, before: LogWindow | None) -> None:
+        """Keep the numbers by which a selection knows its lines."""
+        window = self.window
+        if before is None or window is None or not (before.lines and window.lines and window.is_of_file_of(before)):
+            return
+        first = window.lines[0].offset
+        if first >= before.lines[0].offset:
+            self._serial += LogRows(before.lines).index_from(first)
+        else:
+            self._serial -= LogRows(window.lines).index_from(before.lines[0].offset)

@@ -1,25 +1,21 @@
-"""Table of the runs: one row a run, kept by its path; cells are updated by difference.
+"""Table of the runs: one row a run, told apart by its path.
 
-Owns rows, their order and the cursor. It reads no file and keeps no run but those it shows.
+Owns the columns. Which rows there are, and in which order, comes to `show`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
-from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
-from textual.widgets import DataTable
-from textual.widgets.data_table import RowDoesNotExist
+from textual.message import Message
 
-from qad_core.run.store import RunSummary
-from qad_tui.curve_data import loss_of_line
+from qad_tui.fleet import RunRow
 from qad_tui.formats import (
+    MISSING,
     format_fraction,
     format_loss,
     format_rate,
@@ -29,199 +25,189 @@ from qad_tui.formats import (
     shorten_middle,
 )
 from qad_tui.messages import RunChosen, RunOpened
-from qad_tui.runs_model import RunsDifference
-from qad_tui.states import LOOKS, state_word
+from qad_tui.states import HEALTH_LOOKS, LOOKS, stage_word, state_word
+from qad_tui.widgets.line_columns import Cell, LineColumn
+from qad_tui.widgets.line_table import LineTable
+from qad_tui.widgets.sparkline import sparkline
 
-NAME_COLUMN = "name"
-_MIN_NAME_WIDTH = 24
-_CELL_PADDING = 2
-_SCROLLBAR_WIDTH = 2
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table; those with the highest `rank` leave first where the table is narrow."""
-
-    key: str
-    label: str
-    width: int
-    rank: int
-    text: Callable[[RunSummary], str]
-    justify_right: bool = True
+SPARK_CELLS = 12
+_STAGE_STYLE = "cyan"
 
 
-def _loss(run: RunSummary) -> str:
-    latest = run.last_training or {}
-    return format_loss(latest.get(loss_of_line(latest).key))
+@dataclass
+class RunContext:
+    """What the cells of a row need beside the row."""
+
+    now: float = 0.0
+    """Unix time."""
+    name_width: int = 24
+    has_stage_column: bool = False
 
 
-def _steps(run: RunSummary) -> str:
-    return f"{run.step}/{run.train_iterations}" if run.train_iterations else str(run.step)
+COLUMN_WORDS: dict[str, tuple[str, str]] = {
+    "state": ("State", "what the run does, or how it ended"),
+    "name": ("Run", "student, teacher where it is another, data, learning rate and tag"),
+    "health": ("!", "the worst finding of the health rules"),
+    "percent": ("%", "share of the steps done"),
+    "loss": ("Loss", "newest training loss: KL to the teacher, or cross-entropy"),
+    "eta": ("ETA", "time left at the present pace"),
+    "spark": ("Loss so far", "the training loss since the start"),
+    "link": ("Link", "link of the chain that runs or comes next, of all"),
+    "stage": ("Stage", "where a starting run stands"),
+    "speed": ("Tokens/s", "newest training speed"),
+    "steps": ("Step", "steps done, of all"),
+    "recovered": ("Won back", "share of the gap from plain quantization to the teacher"),
+    "changed": ("Changed", "since the last sign of life"),
+}
+"""Column -> its header, and what it says."""
 
 
-COLUMNS = (
-    Column("state", "State", 13, 0, state_word, justify_right=False),
-    Column(NAME_COLUMN, "Run", _MIN_NAME_WIDTH, 0, lambda run: short_run_name(run.name), justify_right=False),
-    Column("steps", "Step", 11, 6, _steps),
-    Column("percent", "%", 5, 1, lambda run: format_fraction(progress_fraction(run.step, run.train_iterations))),
-    Column("loss", "Loss", 8, 2, _loss),
-    Column("recovered", "Won back", 8, 5, lambda run: format_fraction(run.recovered)),
-    Column("speed", "Tokens/s", 8, 4, lambda run: format_rate(run.tokens_per_s)),
-    Column("eta", "ETA", 5, 3, lambda run: format_short_duration(run.eta_seconds)),
-)
-
-
-class NameCell(Text):
-    """A run's name, which also says whose row it is: DataTable shows a sort key the cells only."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        super().__init__(text, no_wrap=True)
-        self.path = path
-
-
-class RunTable(DataTable[Text]):
+class RunTable(LineTable[RunRow]):
     """Rows of runs; posts RunChosen when the cursor comes to another run, RunOpened on Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", id="runs.open"),
-        Binding("j,down", "cursor_down", "Next run", id="runs.next", show=False),
-        Binding("k,up", "cursor_up", "Previous run", id="runs.previous", show=False),
-        Binding("g,home", "scroll_top", "First run", id="runs.first", show=False),
-        Binding("G,end", "scroll_bottom", "Last run", id="runs.last", show=False),
+        Binding("enter", "open", "Open", id="runs.open"),
+        Binding("space", "select_run", "Select", id="runs.select"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=True, cursor_foreground_priority="renderable")
-        self._runs: dict[Path, RunSummary] = {}
-        self._columns_shown: tuple[Column, ...] = ()
-        self._name_width = _MIN_NAME_WIDTH
-        self._chosen: Path | None = None
+    class SelectionChanged(Message):
+        """Another set of runs is selected."""
+
+    def __init__(self, keys: Sequence[str] = ()) -> None:
+        """Show these columns, or those that fit when none are named."""
+        self.context = RunContext()
+        self._told: Path | None = None
+        super().__init__(make_columns(self.context, keys), lambda row: str(row.path))
 
     @property
-    def chosen(self) -> Path | None:
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return len(self.rows)
+
+    @property
+    def chosen_path(self) -> Path | None:
         """The run under the cursor."""
-        return self._chosen
+        return self.chosen.path if self.chosen else None
 
     @property
-    def running_count(self) -> int:
-        """Rows of runs that are running."""
-        return sum(run.state == "running" for run in self._runs.values())
+    def cursor_row(self) -> int:
+        """Number of the row under the cursor."""
+        return self._cursor
 
-    def apply(self, difference: RunsDifference) -> None:
-        """Bring the rows up to date; the cursor stays on its run."""
-        for path in difference.removed:
-            self._runs.pop(path, None)
-        for run in (*difference.added, *difference.changed):
-            self._runs[run.path] = run
-        if not self._columns_shown:
-            return
-        self._apply_rows(difference)
-        self._restore_cursor()
-        self._tell_chosen()
+    @property
+    def column_keys(self) -> tuple[str, ...]:
+        """The columns that are on the screen."""
+        return tuple(column.key for column, _ in self._layout)
 
-    def _apply_rows(self, difference: RunsDifference) -> None:
-        for path in difference.removed:
-            self.remove_row(str(path))
-        for run in difference.added:
-            self._add_row(run)
-        for run in difference.changed:
-            self._update_row(run)
-        if difference.added or difference.changed:
-            self._sort()
+    def show(self, rows: Sequence[RunRow], *, now: float) -> None:
+        """Show these rows in their order, as of Unix time `now`; the same again cost nothing."""
+        is_same = len(rows) == len(self._rows) and all(map(_is, rows, self._rows))
+        shows_age = "changed" in self.column_keys and int(now) != int(self.context.now)
+        self.context.now = now
+        if not is_same:
+            selected = set(self.selected)
+            self.show_rows(rows)
+            self.selected = selected  # also those that a filter hides
+        elif shows_age:
+            self.refresh()
 
-    def _add_row(self, run: RunSummary) -> None:
-        self.add_row(*(self._cell(run, column) for column in self._columns_shown), key=str(run.path))
+    def choose_columns(self, keys: Sequence[str]) -> None:
+        """Show these columns, or those that fit when none are named."""
+        self.show_columns(make_columns(self.context, keys))
 
-    def _update_row(self, run: RunSummary) -> None:
-        for column in self._columns_shown:
-            cell = self._cell(run, column)
-            if cell != self.get_cell(str(run.path), column.key):
-                self.update_cell(str(run.path), column.key, cell)
+    def action_select_run(self) -> None:
+        """Select the run under the cursor, or no more."""
+        self.toggle_selected()
+        self.post_message(self.SelectionChanged())
 
-    def _cell(self, run: RunSummary, column: Column) -> Text:
-        text = column.text(run)
-        if column.key == "state":
-            look = LOOKS[run.state]
-            return Text(f"{look.mark} {text}", look.style, no_wrap=True)
-        if column.key == NAME_COLUMN:
-            return NameCell(run.path, shorten_middle(text, self._name_width))
-        return Text(text, justify="right", no_wrap=True)
+    def on_line_table_moved(self) -> None:
+        """Tell which run the cursor is on, once for each."""
+        if self.chosen_path != self._told:
+            self._told = self.chosen_path
+            self.post_message(RunChosen(self._told))
 
-    def _sort(self) -> None:
-        wanted = [str(run.path) for run in sorted(self._runs.values(), key=order_of_run)]
-        if wanted != [row.key.value for row in self.ordered_rows]:
-            self.sort(NAME_COLUMN, key=self._order_of_cell)
+    def on_line_table_opened(self) -> None:
+        """Ask to see the run under the cursor."""
+        if self.chosen_path is not None:
+            self.post_message(RunOpened(self.chosen_path))
 
-    def _order_of_cell(self, cell: Text) -> tuple[bool, float, str]:
-        assert isinstance(cell, NameCell)
-        return order_of_run(self._runs[cell.path])
-
-    def _restore_cursor(self) -> None:
-        if self._chosen is None or self._chosen not in self._runs:
-            return
-        try:
-            row = self.get_row_index(str(self._chosen))
-        except RowDoesNotExist:
-            return
-        if row != self.cursor_row:
-            self.cursor_coordinate = Coordinate(row, 0)
-
-    @on(DataTable.RowHighlighted)
-    def _move_chosen(self, event: DataTable.RowHighlighted) -> None:
-        event.stop()
-        self._tell_chosen()
-
-    def _tell_chosen(self) -> None:
-        chosen = self._path_at_cursor()
-        if chosen != self._chosen:
-            self._chosen = chosen
-            self.post_message(RunChosen(chosen))
-
-    def _path_at_cursor(self) -> Path | None:
-        if not self.is_valid_row_index(self.cursor_row):
-            return None
-        return Path(str(self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value))
-
-    @on(DataTable.RowSelected)
-    def _open_run(self, event: DataTable.RowSelected) -> None:
-        event.stop()
-        self.post_message(RunOpened(Path(str(event.row_key.value))))
-
-    @on(events.Resize)
-    def _fit_columns(self, event: events.Resize) -> None:
-        room = event.size.width - _SCROLLBAR_WIDTH
-        shown = fitting_columns(room)
-        name_width = room - sum(_outer_width(column) for column in shown if column.key != NAME_COLUMN) - _CELL_PADDING
-        name_width = max(_MIN_NAME_WIDTH, name_width)
-        if (shown, name_width) != (self._columns_shown, self._name_width):
-            self._columns_shown, self._name_width = shown, name_width
-            self._rebuild()
-
-    def _rebuild(self) -> None:
-        self.clear(columns=True)
-        for column in self._columns_shown:
-            width = self._name_width if column.key == NAME_COLUMN else column.width
-            label = Text(column.label, justify="right" if column.justify_right else "left")
-            self.add_column(label, width=width, key=column.key)
-        for run in sorted(self._runs.values(), key=order_of_run):
-            self._add_row(run)
-        self._restore_cursor()
-        self._tell_chosen()
+    def _fit(self) -> None:
+        super()._fit()
+        widths = {column.key: width for column, width in self._layout}
+        self.context.name_width = widths.get("name", 0)
+        self.context.has_stage_column = "stage" in widths
 
 
-def fitting_columns(width: int) -> tuple[Column, ...]:
-    """The columns that fit into `width` cells: the least important leave first, state and name stay."""
-    shown = list(COLUMNS)
-    while sum(map(_outer_width, shown)) > width and any(column.rank for column in shown):
-        shown.remove(max(shown, key=lambda column: column.rank))
-    return tuple(shown)
+def _is(one: object, other: object) -> bool:
+    return one is other
 
 
-def order_of_run(run: RunSummary) -> tuple[bool, float, str]:
-    """Sort key: running first by start, then the latest changed; rows of running runs do not jump about."""
-    started = run.status.started if run.status else 0.0
-    return (run.state != "running", -(started if run.state == "running" else run.updated), run.name)
+def make_columns(context: RunContext, keys: Sequence[str] = ()) -> list[LineColumn[RunRow]]:
+    """All columns with the more important staying longest, or exactly those named, in their order."""
+    every = {column.key: column for column in _all_columns(context)}
+    chosen = [every[key] for key in keys if key in every]
+    return chosen or list(every.values())
 
 
-def _outer_width(column: Column) -> int:
-    return column.width + _CELL_PADDING
+def _all_columns(context: RunContext) -> list[LineColumn[RunRow]]:
+    def column(
+        key: str, width: int, rank: int, cell: Callable[[RunRow], Cell], *, right: bool = True, grows: int = 0
+    ) -> LineColumn[RunRow]:
+        return LineColumn(key, COLUMN_WORDS[key][0], width, rank, cell, right=right, grows=grows)
+
+    return [
+        column("state", 12, 0, lambda row: _state_cell(row, context), right=False),
+        column("health", 2, 1, _health_cell, right=False),
+        column("name", 21, 0, lambda row: _name_cell(row, context), right=False, grows=1),
+        column("stage", 10, 7, lambda row: Cell(stage_word(row.view), _STAGE_STYLE), right=False),
+        column("link", 5, 6, lambda row: Cell(row.link_words)),
+        column("steps", 11, 9, lambda row: Cell(_steps(row))),
+        column("percent", 5, 2, lambda row: Cell(format_fraction(_fraction(row)))),
+        column("loss", 8, 3, _loss_cell),
+        column("spark", SPARK_CELLS, 5, _spark_cell, right=False),
+        column("recovered", 8, 10, lambda row: Cell(format_fraction(row.run.recovered))),
+        column("speed", 8, 8, lambda row: Cell(format_rate(row.run.tokens_per_s))),
+        column("eta", 5, 4, lambda row: Cell(format_short_duration(row.run.eta_seconds))),
+        column("changed", 7, 11, lambda row: Cell(_age(row, context.now), "dim")),
+    ]
+
+
+def _state_cell(row: RunRow, context: RunContext) -> Cell:
+    look = LOOKS[row.state]
+    word = state_word(row.state)
+    if row.state == "running" and not context.has_stage_column:
+        word = stage_word(row.view) or word
+        word = "training" if word == "steady" else word
+    return Cell(f"{look.mark} {word}", look.style)
+
+
+def _name_cell(row: RunRow, context: RunContext) -> Cell:
+    return Cell(shorten_middle(short_run_name(row.run.name), context.name_width), "dim" if row.gone else "")
+
+
+def _health_cell(row: RunRow) -> Cell:
+    if row.health in (None, "note"):
+        return Cell("")
+    look = HEALTH_LOOKS[row.health]
+    return Cell(look.mark, look.style)
+
+
+def _loss_cell(row: RunRow) -> Cell:
+    return Cell(format_loss(row.run.loss))
+
+
+def _spark_cell(row: RunRow) -> Cell:
+    return Cell(sparkline(row.run.loss_history, SPARK_CELLS), "cyan" if row.state == "running" else "dim")
+
+
+def _fraction(row: RunRow) -> float | None:
+    return progress_fraction(row.run.step, row.run.train_iterations)
+
+
+def _steps(row: RunRow) -> str:
+    run = row.run
+    return f"{run.step}/{run.train_iterations}" if run.train_iterations else str(run.step)
+
+
+def _age(row: RunRow, now: float) -> str:
+    return format_short_duration(now - row.run.updated) if row.run.updated else MISSING

@@ -1,29 +1,34 @@
-"""One line at the top: where we are on the left, how fresh it is on the right."""
+"""One line at the top: the places to go to on the left, how fresh the screen is on the right."""
 
 from __future__ import annotations
 
+from rich.style import Style
 from rich.text import Text
 from textual.widgets import Static
 
 from qad_tui.formats import format_duration
 
+PLACES = (("runs", "Runs"), ("new", "New"), ("queue", "Queue"), ("compare", "Compare"), ("system", "System"))
+"""Names of the places and their words; the number keys go to them in this order."""
 _LATE_POLLS = 5
 """The screen is stale after so many polls without an answer."""
 
 
 class TopBar(Static):
-    """Title and freshness; redrawn only when its words or its width changed."""
+    """Places and freshness; redrawn only when its words or its width changed."""
 
     def __init__(self) -> None:
         super().__init__("")
         self._shown: Text | None = None
 
-    def show(self, title: Text, freshness: Text) -> None:
-        """Replace the line."""
-        room = max(0, self.content_size.width - freshness.cell_len - 2)
-        title = title.copy()
-        title.truncate(room, overflow="ellipsis", pad=True)
-        line = Text.assemble(title, "  ", freshness)
+    def show(self, place: str, freshness: Text) -> None:
+        """Replace the line; `place` is where we are."""
+        line = _places(place)
+        room = max(0, self.content_size.width - line.cell_len)
+        freshness = freshness.copy()
+        freshness.truncate(max(0, room - 1), overflow="ellipsis")
+        line.append(" " * max(0, room - freshness.cell_len))
+        line.append_text(freshness)
         if line != self._shown:
             self._shown = line
             self.update(line)
@@ -32,10 +37,19 @@ class TopBar(Static):
 def freshness_words(age: float | None, *, poll_seconds: float, paused: bool) -> Text:
     """How old the screen is (`age` in seconds since the last answer): live, paused, or stale."""
     if paused:
-        since = "" if age is None else f" as of {format_duration(age)} ago,"
-        return Text(f"‖ PAUSED{since} p goes on", "bold yellow")
+        since = "" if age is None else f" {format_duration(age)}"
+        return Text(f"‖ PAUSED{since}, p goes on", "bold yellow")
     if age is None:
         return Text("looking for runs …", "dim")
     if age > max(5.0, _LATE_POLLS * poll_seconds):
-        return Text(f"⚠ stale, last look {format_duration(age)} ago", "bold yellow")
+        return Text(f"⚠ stale {format_duration(age)}", "bold yellow")
     return Text("● live", "green")
+
+
+def _places(current: str) -> Text:
+    line = Text("")
+    for number, (name, word) in enumerate(PLACES, 1):
+        style = Style(bold=True, reverse=True) if name == current else Style(meta={"@click": f"app.go('{name}')"})
+        line.append(f" {number} {word} ", style)
+        line.append(" ")
+    return line

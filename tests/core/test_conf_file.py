@@ -17,6 +17,7 @@ from qad_core.config.environment import ENVIRONMENT_KEYS
 from qad_core.config.library import find_library
 from qad_core.config.load import LoadedConfig, ResolvedConfig, load_experiment, try_load_experiment
 from qad_core.config.problems import Problem
+from qad_core.config.secret_values import Secrets
 from qad_core.errors import ExitCode
 
 # The seed document's "Example Config Structure", letter by letter.
@@ -289,7 +290,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0'\r"), max_si
 @given(TEXTS)
 def test_any_text_of_a_setting_survives_the_conversion(value: str) -> None:
     write(f"{TINY}export RUN_TAG='{value}' STUDENT_CKPT='{value}'\n")
-    Path("y.yaml").write_text(experiment_yaml(read(**{})))
+    Path("y.yaml").write_text(experiment_yaml(read(**{}), Secrets({})))
     assert load_experiment("y.yaml", (), {}).config == load_experiment("x.conf", (), {}).config
 
 

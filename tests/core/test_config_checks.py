@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qad_core.config.catalog import BLANK
 from qad_core.config.checks import check_config, check_experiment
 from qad_core.config.library import EXPERIMENTS, find_library
 from qad_core.config.load import load_experiment
@@ -218,7 +219,8 @@ def test_every_shipped_experiment_loads_and_the_two_whose_files_are_here_pass(tm
     names = find_library({}).names(EXPERIMENTS)
     assert {"tiny", "demo"} <= set(names)
     for name in names:
-        config = load_experiment(name, (f"paths.checkpoint_root={tmp_path}",), {}).config
+        parts = ("model=qwen3-1.7b", "dataset=python-stdlib") if name == BLANK else ()  # it names none
+        config = load_experiment(name, (*parts, f"paths.checkpoint_root={tmp_path}"), {}).config
         found = [problem for problem in check_config(config) if not problem.what.startswith("there ")]
         assert found == [], name  # but for files that are not here
         if name in ("tiny", "demo"):

@@ -31,13 +31,20 @@ def test_walltimes_are_read_as_sbatch_reads_them(text: str, seconds: int) -> Non
     assert seconds_of_time_limit(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "4h", "1:2:3:4", "-5", "UNLIMITED", "1-"])
+@pytest.mark.parametrize("text", ["", "0", "4h", "1:2:3:4", "-5", "UNLIMITED", "1-", "\u0663", "9" * 5000])
 def test_what_is_no_walltime_is_refused_when_the_config_is_loaded(text: str) -> None:
     with pytest.raises(ValueError, match="is no walltime"):
         seconds_of_time_limit(text)
     if text:
         with pytest.raises(ConfigError, match="time_limit"):
             load_experiment("tiny", [f"cluster.slurm.time_limit={text}"], {})
+
+
+@pytest.mark.parametrize("text", ["366-0", "365-0:0:1", "525601", "71582789", "9" * 23])
+def test_a_walltime_that_slurm_would_read_as_another_is_refused_with_the_longest(text: str) -> None:
+    assert seconds_of_time_limit("365-00:00:00") == 365 * 86400
+    with pytest.raises(ConfigError, match=r"cluster\.slurm\.time_limit.* longer than 365-00:00:00"):
+        load_experiment("tiny", [f"cluster.slurm.time_limit={text}"], {})
 
 
 def test_a_sound_cluster_has_no_problem_and_a_local_one_is_not_looked_at(tmp_path: Path) -> None:
@@ -58,6 +65,15 @@ def test_a_sound_cluster_has_no_problem_and_a_local_one_is_not_looked_at(tmp_pat
         ),
         (["cluster.slurm.extra_options=[--time=1]"], "would overrule", "cluster.slurm.extra_options"),
         (["cluster.slurm.extra_options=[-N 9]"], "would overrule", "cluster.slurm.extra_options"),
+        (["cluster.slurm.extra_options=[--hold --array=0-2]"], "(--array)", "cluster.slurm.extra_options"),
+        (["cluster.slurm.extra_options=[--hold --arr 0-2]"], "(--array)", "cluster.slurm.extra_options"),
+        (["cluster.slurm.extra_options=[-Ha0-2]"], "(-a)", "cluster.slurm.extra_options"),
+        (["cluster.slurm.extra_options=[--test-only]"], "would overrule", "cluster.slurm.extra_options"),
+        (["cluster.slurm.extra_options=[--constraint='a]"], "quote that does not", "cluster.slurm.extra_options"),
+        (['cluster.slurm.extra_options=[""]'], "is no option", "cluster.slurm.extra_options"),
+        (['cluster.slurm.setup=["#SBATCH --array=0-2"]'], "(#SBATCH)", "cluster.slurm.setup"),
+        (['cluster.slurm.setup=["#PBS -t 0-2"]'], "(#PBS)", "cluster.slurm.setup"),
+        (["cluster.slurm.account=a/b"], "part of a log's name", "cluster.slurm.account"),
         (["cluster.slurm.extra_options=[reservation]"], "is no option", "cluster.slurm.extra_options"),
         (["cluster.container.image=a.sqsh"], "runtime is none", "cluster.container.runtime"),
         (["cluster.container.runtime=pyxis"], "there is no image", "cluster.container.image"),
@@ -69,6 +85,49 @@ def test_what_would_fail_in_the_queue_is_found_before_it(
 ) -> None:
     found = problems(tmp_path, *overrides)
     assert any(what in text and where in place for text, place in found), found
+
+
+def test_options_that_nothing_of_ours_leans_on_are_taken(tmp_path: Path) -> None:
+    options = '["--reservation=week12 --exclude node7", "-C h100", "-w node[1-2]", "--gpus=8", "--hold", "-Hv"]'
+    assert problems(tmp_path, f"cluster.slurm.extra_options={options}") == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "options", "what"),
+    [
+        ("pyxis", '[""]', "is no option of srun"),
+        ("pyxis", "[bash]", "is no option of srun"),
+        ("pyxis", '["--container-name", "x"]', "is no option of srun"),
+        ("pyxis", "[--]", "is no option of srun"),
+        ("pyxis", "[--ntasks=9]", "would overrule how the ranks are started (--ntasks)"),
+        ("pyxis", "[-lN2]", "would overrule"),
+        ("apptainer", "[other.sif]", "is no option of apptainer"),
+        ("pyxis", "[--no-container-mount-home, --container-name=x]", ""),
+        ("apptainer", "[--env, A=1, --cleanenv]", ""),
+    ],
+)
+def test_a_containers_options_are_options(tmp_path: Path, runtime: str, options: str, what: str) -> None:
+    container = (f"cluster.container.runtime={runtime}", "cluster.container.image=a.sqsh")
+    mounts = f"cluster.container.mounts=[{tmp_path}:{tmp_path}]"
+    found = problems(tmp_path, *container, mounts, f"cluster.container.options={options}")
+    assert [where for _, where in found] == (["cluster.container.options"] if what else [])
+    assert all(what in text for text, _ in found)
+
+
+@pytest.mark.parametrize("field", ["partition", "account", "qos", "memory", "gpu_type"])
+@pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\x00"])
+def test_a_line_break_in_what_the_script_says_is_refused_with_its_key(
+    tmp_path: Path, field: str, character: str
+) -> None:
+    found = problems(tmp_path, f"cluster.slurm.{field}=gpu{character}#SBATCH --array=0-2")
+    assert f"cluster.slurm.{field}" in [where for _, where in found]
+    assert any(f"{field} holds" in what for what, _ in found)
+
+
+def test_a_line_break_in_a_list_or_a_mount_is_refused_and_a_tab_in_a_shell_line_is_not(tmp_path: Path) -> None:
+    for key in ("slurm.setup", "slurm.extra_options", "container.mounts", "container.options"):
+        assert f"cluster.{key}" in [where for _, where in problems(tmp_path, f'cluster.{key}=["--a\\n--b"]')]
+    assert problems(tmp_path, 'cluster.slurm.setup=["module\\tload x"]') == []
 
 
 def test_the_folders_of_a_run_must_be_in_the_container_under_the_same_path(tmp_path: Path) -> None:

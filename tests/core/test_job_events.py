@@ -41,6 +41,19 @@ def test_lines_that_are_no_jobs_are_passed_over(tmp_path: Path) -> None:
     assert [job.id for job in read_jobs(path)] == ["slurm-a"]
 
 
+def test_a_job_id_that_squeue_would_not_read_is_passed_over_and_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    bad = ["0", "-5", "abc", "12,13", "12; rm", "2147483648", "9" * 23, "\u0663", "12\\n"]
+    lines = [f'{{"id": "slurm-{n}", "kind": "slurm", "slurm_job_id": "{text}"}}' for n, text in enumerate(bad)]
+    good = ["12", "12_3", "12+1", "2147483647"]
+    lines += [f'{{"id": "slurm-{text}", "kind": "slurm", "slurm_job_id": "{text}"}}' for text in good]
+    submitted = '{"id": "slurm-0", "kind": "slurm", "submitted": 1.0}'
+    path.write_text("\n".join([submitted, *lines]) + "\n")
+    first, *others = read_jobs(path)
+    assert first.unresolved  # the next submission looks for it by its token
+    assert [job.slurm_job_id for job in others] == good
+
+
 def test_a_line_that_a_full_disk_cut_off_swallows_no_other(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     path.write_text('{"id": "slurm-a", "kind": "slu')

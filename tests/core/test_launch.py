@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -10,7 +11,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import psutil
 import pytest
@@ -18,9 +21,12 @@ import pytest
 from qad_core.config.data_paths import dataset_blend_path
 from qad_core.config.load import load_experiment
 from qad_core.config.schema import ClusterConfig
-from qad_core.errors import ConfigError, ExitCode, OutsideError, RunError
+from qad_core.errors import BusyError, ConfigError, ExitCode, OutsideError, RunError
 from qad_core.launch import processes
-from qad_core.launch.plan import choose_rendezvous, make_plan, rank_settings
+from qad_core.launch.lock import locked_folder
+from qad_core.launch.machines import open_meeting
+from qad_core.launch.peers import Peers
+from qad_core.launch.plan import SPARE_PORTS, LaunchPlan, choose_rendezvous, make_plan, rank_settings
 from qad_core.launch.ports import choose_port
 from qad_core.launch.run_local import run_local, set_aside
 from qad_core.run.folder import RunFolder
@@ -32,6 +38,20 @@ from tests.core.fake_run import fake_plan, start_launcher, wait_for_rank
 @pytest.fixture(autouse=True)
 def configs_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
+
+
+@contextlib.contextmanager
+def listener_at(port: int) -> Iterator[None]:
+    with socket.socket() as listener:
+        listener.bind(("", port))
+        listener.listen()
+        yield
+
+
+def job_on_two_nodes(folder: Path) -> tuple[LaunchPlan, Peers]:
+    environ = {"SLURM_JOB_ID": "7", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(choose_port(0))}
+    config = load_experiment("tiny", ["cluster.kind=slurm", "cluster.nodes=2"], {}).config
+    return make_plan(config, folder, environ), Peers(folder, "7.0", 0, ("node1", "node2"))
 
 
 def run_ranks(folder: Path, mode: str, count: int) -> int:
@@ -184,15 +204,45 @@ def test_starting_over_moves_the_old_run_aside(tmp_path: Path) -> None:
     assert len(read_jobs(RunFolder(folder).jobs)) == 1
 
 
-def test_a_port_that_is_taken_is_the_users_to_change(tmp_path: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        listener.listen()
-        taken = listener.getsockname()[1]
-        with pytest.raises(RunError, match=f"The port {taken} is taken") as caught:
-            choose_port(taken)
+def test_a_port_that_is_taken_is_the_users_to_change() -> None:
+    taken = choose_port(0)
+    with listener_at(taken), pytest.raises(RunError, match=f"The port {taken} is taken") as caught:
+        choose_port(taken)
     assert caught.value.exit_code == ExitCode.USER_ERROR
     assert choose_port(0) > 0
+
+
+def test_a_job_takes_another_port_when_the_one_of_its_id_is_taken(tmp_path: Path) -> None:
+    plan, peers = job_on_two_nodes(tmp_path)
+    with listener_at(plan.rendezvous.port):
+        port = open_meeting(plan, peers)
+    assert plan.rendezvous.port < port <= plan.rendezvous.port + SPARE_PORTS and peers.port() == port
+
+
+def test_a_port_that_was_named_and_is_taken_is_no_wrong_input_in_a_job(tmp_path: Path) -> None:
+    """The next link runs elsewhere or later; exit code 2 would stop the chain."""
+    plan, peers = job_on_two_nodes(tmp_path)
+    plan = dataclasses.replace(plan, rendezvous=dataclasses.replace(plan.rendezvous, spare_ports=0))
+    with listener_at(plan.rendezvous.port), pytest.raises(OutsideError, match="is taken") as caught:
+        open_meeting(plan, peers)
+    assert caught.value.exit_code == ExitCode.OUTSIDE_FAILED
+
+
+def test_a_job_waits_for_a_folder_that_is_still_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = RunFolder(tmp_path)
+    holder = start_launcher(tmp_path, "save")
+    wait_for_rank(tmp_path)
+    Timer(1.0, holder.terminate).start()
+    with locked_folder(folder, patience_seconds=30):
+        assert f"running already (host {socket.gethostname()}, pid {holder.pid})" in capsys.readouterr().out
+    holder.wait()
+
+
+def test_a_folder_that_stays_held_is_no_wrong_input_in_a_job(tmp_path: Path) -> None:
+    with locked_folder(RunFolder(tmp_path)), pytest.raises(BusyError, match="Waited 1 s") as caught:
+        with locked_folder(RunFolder(tmp_path), patience_seconds=0.1):
+            pass
+    assert caught.value.exit_code == ExitCode.OUTSIDE_FAILED
 
 
 def test_two_machines_meet_by_environment_alone(tmp_path: Path) -> None:

@@ -121,6 +121,12 @@ def test_setup_lines_stand_before_the_start_as_they_are() -> None:
     assert script.index("ulimit") < script.index("srun ")
 
 
+def test_a_job_goes_back_into_the_queue_after_a_preemption_only_where_it_may() -> None:
+    for requeue in (True, False):
+        config = config_of(f"cluster.slurm.requeue={str(requeue).lower()}")
+        assert ("scontrol requeue" in make_script(config, job_of(config))) == requeue
+
+
 def test_bash_reads_the_script_without_a_word(tmp_path: Path) -> None:
     config = config_of('cluster.slurm.setup=["module load cuda"]')
     script = tmp_path / "job.sh"

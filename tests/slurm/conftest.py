@@ -8,7 +8,13 @@ import pytest
 
 from tests.slurm.cluster import SlurmCluster, make_directory, remove_stale_clusters
 
-CLUSTERS = {"slurm", "slurm_without_accounting"}
+CLUSTERS = {"slurm", "slurm_without_accounting", "slurm_with_preemption"}
+PREEMPTION = """\
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=scavenge Nodes=ALL MaxTime=01:00:00 State=UP PriorityTier=1 GraceTime=90
+PartitionName=urgent Nodes=ALL MaxTime=01:00:00 State=UP PriorityTier=10
+"""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,6 +40,14 @@ def slurm(_no_stale_clusters: None) -> Iterator[SlurmCluster]:
 def slurm_without_accounting(_no_stale_clusters: None) -> Iterator[SlurmCluster]:
     """Four nodes where sacct knows nothing; otherwise as `slurm`."""
     cluster = SlurmCluster.start(make_directory(), accounting="none")
+    yield cluster
+    cluster.down()
+
+
+@pytest.fixture(scope="session")
+def slurm_with_preemption(_no_stale_clusters: None) -> Iterator[SlurmCluster]:
+    """Two nodes where jobs of the partition `urgent` take them from jobs of `scavenge`, after a time of grace."""
+    cluster = SlurmCluster.start(make_directory(), nodes=2, accounting="none", extra_conf=PREEMPTION)
     yield cluster
     cluster.down()
 

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from qad_core.run.jobs import read_jobs
+from qad_core.run.checkpoints import newest_checkpoint_step
+from qad_core.run.folder import RunFolder
+from qad_core.run.jobs import Job, read_jobs
 from tests.slurm.cluster import SlurmCluster
-from tests.slurm.tiny_chain import LoginNode, job_states, steps_of
+from tests.slurm.tiny_chain import SLOW_START_SECONDS, LoginNode, job_states, steps_of
 
 LONG = "train.train_samples=4000"
 """500 steps: minutes."""
@@ -25,16 +30,84 @@ def login(slurm: SlurmCluster, tmp_path: Path, tmp_path_factory: pytest.TempPath
     return LoginNode(slurm, tmp_path / "runs", tmp_path_factory.getbasetemp() / "data")
 
 
-def test_a_link_that_runs_into_its_walltime_saves_and_the_next_goes_on(login: LoginNode) -> None:
-    # The signal comes 120 to 150 s after a link's start: time to import on a busy machine, and not to finish.
-    short = ("cluster.slurm.time_limit=3:00", "checkpoint.interval=0", "train.train_samples=8000")
-    login.submit("wall", "--links", "30", *short)
-    status = login.wait_for_end("wall", 1800)
+def test_a_chain_of_three_links_survives_a_walltime_a_killed_node_and_a_silent_controller(login: LoginNode) -> None:
+    jobs = login.submit(
+        "chain", "--links", "3", "cluster.slurm.time_limit=3:00", "checkpoint.interval=20", "train.train_samples=800"
+    )
+    folder = login.folder("chain")
+
+    # Link 1 stands still until its walltime is near: a fast machine would be done before it.
+    login.wait_for_step("chain", 25)
+    login.signal_processes(jobs[0], signal.SIGSTOP, launchers=False)
+    wait_until(lambda: record_of(folder, 0).stopped_by == "walltime", 200)
+    login.signal_processes(jobs[0], signal.SIGCONT, launchers=False)
+    status = login.wait("chain", lambda status: status["links"][1]["stage"] == "running", 120)
+    assert status["links"][0]["exit_code"] == 3 and "stopped early and saved" in status["links"][0]["words"]
+    saved = saved_step(folder)
+    assert saved >= 25 and saved % 20, "saved at the step of the signal, not of the interval"
+
+    # Link 2 loses all that runs on one node, the launcher too, while nobody can ask SLURM.
+    wait_until(lambda: saved_step(folder) > saved, SLOW_START_SECONDS)
+    login.cluster.stop("slurmctld")
+    assert login.signal_processes(jobs[1], signal.SIGKILL, node=record_of(folder, 1).nodes[1]) >= 2
+    began = time.monotonic()
+    while time.monotonic() < began + 30:
+        status = login.status("chain")
+        assert status["not_known"] and status["step"] > saved
+        assert [link["job_id"] for link in status["links"]] == jobs
+        assert status["links"][2]["stage"] == "unknown"
+    login.cluster.start_part("slurmctld")
+
+    status = login.wait_for_end("chain", 400)
     assert status["state"] == "done", login.logs()
-    first, *_ = status["links"]
-    assert first["exit_code"] == 3 and "stopped early and saved" in first["words"]
-    # Only the walltime's signal saves here, so a step that was lost would be done twice, or be missing.
-    assert steps_of(login.folder("wall")) == list(range(1, 1001))
+    assert [link["exit_code"] for link in status["links"]] == [3, 4, 0]
+    assert job_states(login.cluster, jobs) == ["FAILED", "FAILED", "COMPLETED"]
+    assert record_of(folder, 1).checkpoint_before == saved < (record_of(folder, 2).checkpoint_before or 0)
+    assert steps_of(folder) == list(range(1, 101))
+
+
+def test_a_link_that_does_not_heed_its_walltime_is_killed_and_the_next_goes_on(login: LoginNode) -> None:
+    jobs = login.submit("deaf", "--links", "2", "train.train_samples=640", "checkpoint.interval=10")
+    login.wait_for_step("deaf", 12)
+    assert login.signal_processes(jobs[0], signal.SIGSTOP) >= 4
+    reached = saved_step(login.folder("deaf"))
+    login.cluster.run(["scontrol", "update", f"JobId={jobs[0]}", "TimeLimit=1"])
+    # Again and again, since SLURM sends SIGCONT with its SIGTERM; until SIGKILL leaves none.
+    wait_until(lambda: login.signal_processes(jobs[0], signal.SIGSTOP) == 0, 240)
+    status = login.wait_for_end("deaf")
+    assert job_states(login.cluster, jobs) == ["TIMEOUT", "COMPLETED"], login.logs()
+    assert "ran into its walltime" in status["links"][0]["words"]
+    assert record_of(login.folder("deaf"), 1).checkpoint_before == reached >= 10
+    assert steps_of(login.folder("deaf")) == list(range(1, 81))
+
+
+def test_a_preempted_link_saves_in_its_time_of_grace_and_goes_on_by_itself(
+    slurm_with_preemption: SlurmCluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Nothing but the preemption saves here, and there is no other link to go on."""
+    login = LoginNode(slurm_with_preemption, tmp_path / "runs", tmp_path_factory.getbasetemp() / "data")
+    jobs = login.submit(
+        "preempted", "cluster.slurm.partition=scavenge", "train.train_samples=1600", "checkpoint.interval=0"
+    )
+    login.wait_for_step("preempted", 5)
+    urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 2"]
+    assert login.cluster.run(urgent).returncode == 0
+    status = login.wait_for_end("preempted")
+    assert status["state"] == "done" and status["links"][0]["restarts"] == 1, login.logs()
+    assert job_states(login.cluster, jobs) == ["COMPLETED"]
+    assert steps_of(login.folder("preempted")) == list(range(1, 201))
+
+
+def test_a_node_whose_launcher_never_starts_ends_the_job_with_its_name(login: LoginNode, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" = node2 ] && exit 127\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    setup = 'cluster.slurm.setup=["export QAD_ARRIVAL_SECONDS=5"]'
+    jobs = login.submit("absent", LONG, f"cluster.container.python={python}", setup, "cluster.slurm.requeue=false")
+    status = login.wait_for_end("absent", 180)
+    assert job_states(login.cluster, jobs) == ["FAILED"]
+    assert status["links"][0]["exit_code"] == 4
+    assert "Node 1 (node2) has not started its launcher" in status["words"], status
 
 
 def test_a_chain_survives_a_killed_node_and_a_cancelled_middle_link(login: LoginNode) -> None:
@@ -144,10 +217,24 @@ def hang_at_sbatch(login: LoginNode) -> Path:
 
 
 def wait_for_file(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.1)
+    wait_until(path.exists, 60)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.02)
+
+
+def saved_step(folder: Path) -> int:
+    """Step of a run's newest checkpoint, 0 without one."""
+    return newest_checkpoint_step(RunFolder(folder)) or 0
+
+
+def record_of(folder: Path, link: int) -> Job:
+    """A link's record in the run folder, counted from 0."""
+    return read_jobs(folder / "jobs.jsonl")[link]
 
 
 def jobs_of(login: LoginNode, tag: str) -> list[str]:

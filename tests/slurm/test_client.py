@@ -17,6 +17,7 @@ from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing, SlurmRefused, SlurmUnavailable
 from qad_core.slurm.jobs import is_finished, never_starts
 from qad_core.slurm.records import AccountingEntry
+from qad_core.slurm.submissions import find_submissions
 from tests.slurm.cluster import SlurmCluster
 
 UNKNOWN = "999999"
@@ -161,7 +162,7 @@ def test_unknown_jobs_are_unknown_and_no_error(slurm: SlurmCluster) -> None:
     assert client.queue([]) == []
     assert client.accounting([UNKNOWN]) == []
     assert client.show_job(UNKNOWN) is None
-    assert client.find_submission("qad:nobody") is None
+    assert find_submissions(client, "qad:nobody") == []
     client.cancel([UNKNOWN])
     client.stop_gently(UNKNOWN)
     for act in (client.hold, client.release, client.requeue):
@@ -251,7 +252,7 @@ def test_format_variables_change_nothing(slurm: SlurmCluster, tmp_path: Path) ->
     ]
     assert odd.accounting([job_id])[0].start_time == plain.accounting([job_id])[0].start_time
     assert odd.partitions() == plain.partitions()
-    assert odd.find_submission("qad:2") == job_id
+    assert find_submissions(odd, "qad:2") == [job_id]
     odd.cancel([job_id])
     await_state(odd, job_id, "CANCELLED")
 
@@ -274,7 +275,7 @@ def test_a_controller_that_is_down_has_not_said_that_there_are_no_jobs(
     acts: list[Callable[[], object]] = [
         client.queue,
         lambda: client.queue([UNKNOWN]),
-        lambda: client.find_submission("qad:3"),
+        lambda: find_submissions(client, "qad:3"),
         lambda: client.show_job(UNKNOWN),
         client.partitions,
         lambda: client.submit(script, comment="qad:3"),
@@ -298,12 +299,12 @@ def test_a_submission_whose_answer_was_lost_is_found_again(slurm: SlurmCluster, 
     with pytest.raises(SlurmUnavailable, match="sbatch said nothing in 2 s"):
         client.submit(script_of(tmp_path), comment="qad:lost", chdir=tmp_path)
     with pytest.raises(SlurmUnavailable):
-        client.find_submission("qad:lost")
+        find_submissions(client, "qad:lost")
     assert time.monotonic() - began < 8
     assert not [child for child in psutil.Process().children(recursive=True) if child.name() in ("sbatch", "squeue")]
     slurm.resume("slurmctld")
-    job_id = await_value(lambda: client_of(slurm).find_submission("qad:lost"), bool)
-    assert job_id is not None and len(client.queue([job_id])) == 1
+    (job_id,) = await_value(lambda: find_submissions(client_of(slurm), "qad:lost"), bool)
+    assert len(client.queue([job_id])) == 1
 
 
 def test_without_munge_nothing_is_known(slurm_without_accounting: SlurmCluster) -> None:
@@ -321,8 +322,8 @@ def test_a_cluster_without_accounts_says_so_and_the_rest_works(
     assert caught.value.disabled
     script = script_of(tmp_path, "sleep 600", options=("--nodes=2", "--gpus-per-node=3"))
     job_id = client.submit(script, comment="qad:4", chdir=tmp_path)
-    assert client.find_submission("qad:4") == job_id
-    assert client.find_submission("qad:5") is None
+    assert find_submissions(client, "qad:4") == [job_id]
+    assert find_submissions(client, "qad:5") == []
     assert client.queue([job_id])[0].gpus == 6
 
 

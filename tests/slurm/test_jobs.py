@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qad_core.slurm.dependencies import dependency_words, short_dependency
 from qad_core.slurm.jobs import (
     ending_words,
     is_finished,
@@ -95,6 +96,17 @@ def test_a_dependency_says_which_jobs_it_waits_for() -> None:
     assert reason_words("DependencyNeverSatisfied", dependency="afterok:10(failed)") == (
         "what it depends on can no longer come (afterok:10(failed))"
     )
+
+
+def test_a_long_dependency_is_the_first_job_and_a_number() -> None:
+    strangers = "afterok:9(unfulfilled),afterany:1(unfulfilled),afterany:2(unfulfilled),afterany:3(unfulfilled)"
+    assert short_dependency(strangers) == "afterok:9, afterany:1 and 2 more"
+    assert short_dependency(strangers, {"1", "2", "3"}) == "afterok:9, all links before it"
+    assert short_dependency("afterok:9,afterany:1:2:3", {"1", "2", "3"}) == "afterok:9, all links before it"
+    assert short_dependency("afterok:1(failed),afterok:2(unfulfilled)") == "afterok:1(failed), afterok:2"
+    assert short_dependency("singleton") == "singleton" and short_dependency("something new") == "something new"
+    assert dependency_words("afterok:1?afterok:2") == "job 1 has ended well or job 2 has ended well"
+    assert dependency_words(strangers) == "job 9 has ended well and jobs 1 and 2 more have ended"
 
 
 def test_limits_say_whose_and_of_what() -> None:

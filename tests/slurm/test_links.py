@@ -97,6 +97,38 @@ def test_a_run_whose_job_runs_is_judged_by_its_own_words(
     assert see_run(run_of(status, state, updated), [see(job(), ENTRY)], NOW).state == expected
 
 
+def test_a_run_that_trains_is_running_though_slurm_is_silent() -> None:
+    links = [see(job(), silent=True), see(job(slurm_job_id="13"), silent=True)]
+    status = Status(phase="training", step=7, train_iterations=40, updated=NOW)
+    outlook = see_run(run_of(status, "running"), links, NOW)
+    assert outlook.state == "running" and "SLURM does not answer" in outlook.words
+    stale = see_run(run_of(status, "killed", NOW - 900), links, NOW)
+    assert stale.state == "unknown" and "its last word, 15 min 00 s ago: training at step 7 of 40" in stale.words
+    stopped = see_run(run_of(Status(phase="stopped", step=7, updated=NOW), "stopped"), links, NOW)
+    assert stopped.state == "unknown" and "whether job 13 goes on is not known" in stopped.words
+    left = see_run(run_of(status, "running"), [see(job())], NOW)  # SLURM answered, and has no such job
+    assert left.state == "unknown" and "has left the queue" in left.words
+
+
+def test_a_run_that_is_silent_is_not_called_killed_while_its_job_runs() -> None:
+    status = Status(phase="training", step=7, train_iterations=40, updated=9_500.0)
+    outlook = see_run(run_of(status, "killed", 9_400.0), [see(job(), ENTRY)], NOW)
+    assert outlook.words == (
+        "job 12 runs, but the trainer has said nothing for 10 min 00 s; its last word: training at step 7 of 40"
+    )
+    assert outlook.what_to_do == "See what it does: qad_core logs run"
+
+
+def test_what_a_link_waits_for_does_not_grow_with_the_chain() -> None:
+    ids = [str(number) for number in range(20, 60)]
+    jobs = [job(id=f"slurm-c-{number}", slurm_job_id=number) for number in ids]
+    waits = ",".join(f"afterany:{number}(unfulfilled)" for number in ids[:-1])
+    pending = ENTRY._replace(job_id="59", state="PENDING", reason="Dependency", dependency=waits)
+    last = view_links(jobs, {"59": pending}, {}, NOW)[-1]
+    assert last.waits_for == "all links before it" and last.dependency == waits
+    assert last.words == "waits: other jobs go first: until all links before it have ended"
+
+
 def test_a_waiting_run_says_what_it_waits_for_and_when_slurm_expects_it() -> None:
     pending = ENTRY._replace(state="PENDING", reason="Resources", start_time=NOW + 3600)
     outlook = see_run(run_of(None, "never started"), [see(job(), pending)], NOW)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,19 @@ class LoginNode:
         """Poll until the trainer has done so many steps."""
         return self.wait(tag, lambda status: status["step"] >= step, SLOW_START_SECONDS + 60)
 
+    def signal_processes(
+        self, job_id: str, number: signal.Signals, *, node: str | None = None, launchers: bool = True
+    ) -> int:
+        """Send a signal to the launchers and ranks of a job, or to those on one node; how many there were."""
+        wanted = {f"SLURM_JOB_ID={job_id}".encode(), f"SLURM_CONF={self.cluster.environ['SLURM_CONF']}".encode()}
+        if node is not None:
+            wanted.add(f"SLURMD_NODENAME={node}".encode())
+        found = [process for process in Path("/proc").glob("[0-9]*") if is_ours(process, wanted, launchers=launchers)]
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(int(process.name), number)
+        return len(found)
+
     def logs(self) -> str:
         """The batch scripts' logs."""
         return "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in self.root.glob("logs_slurm/*.log"))
@@ -112,6 +127,16 @@ class LoginNode:
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         configs = {"QAD_CONFIGS": str(REPOSITORY / "configs")}
         return {**os.environ, **self.cluster.environ, **configs, **self.environ, **(more or {})}
+
+
+def is_ours(process: Path, environ: Set[bytes], *, launchers: bool) -> bool:
+    """Whether a process of /proc is a rank, or a launcher, of the product's with these variables."""
+    try:
+        command, variables = (process.joinpath(name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+    except OSError:  # it has ended meanwhile
+        return False
+    modules = {b"qad_core.train", *([b"qad_core.launch"] if launchers else [])}
+    return bool(modules & set(command)) and command[0].endswith(b"python") and environ <= set(variables)
 
 
 def training_lines(folder: Path) -> list[MetricsLine]:

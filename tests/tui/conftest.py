@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from qad_tui.app import QadApp
-from tests.tui.fleet import FakeRun, make_fleet
+from qad_tui.settings import HOME_VARIABLE
+from qad_tui.widgets.run_table import RunTable
+from qad_tui.widgets.status_card import StatusCard
+from tests.tui.made_fleet import FakeRun, make_fleet
 
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 20.0
+NARROW, WIDE = (80, 24), (120, 40)
 
 
 @dataclass
@@ -32,6 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder `runs`, relative, so that no screen shows where the tests run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "qad-tui-home"))
     return Path("runs")
 
 
@@ -56,3 +63,22 @@ async def wait_until(pilot: Pilot[None], reached: Callable[[], bool]) -> None:
     while not reached():
         assert time.monotonic() < deadline, "the screen never came to show it"
         await pilot.pause(0.02)
+
+
+def words(app: QadApp, widget: type[Static] | str) -> str:
+    """What a Static on the screen says."""
+    found = app.screen.query_one(widget, Static) if isinstance(widget, str) else app.screen.query_one(widget)
+    content = found.content
+    return content.plain if isinstance(content, Text) else str(content)
+
+
+async def list_is_filled(app: QadApp, pilot: Pilot[None], rows: int = 8) -> RunTable:
+    """Wait until the list of runs has so many rows, and return it."""
+    table = app.screen.query_one(RunTable)
+    await wait_until(pilot, lambda: table.row_count == rows)
+    return table
+
+
+async def card_says(app: QadApp, pilot: Pilot[None], sentence: str) -> None:
+    """Wait until the status card says this."""
+    await wait_until(pilot, lambda: sentence in words(app, StatusCard))

@@ -11,12 +11,12 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from qad_tui.app import QadApp
+from qad_tui.panes.curve_charts import BigChart
 from qad_tui.screens.run_detail import RunDetailScreen
-from qad_tui.widgets.curve_view import CurveView
 from qad_tui.widgets.log_view import LogView
 from qad_tui.widgets.run_table import RunTable
 from tests.tui.conftest import wait_until
-from tests.tui.fleet import FakeRun
+from tests.tui.made_fleet import FakeRun
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
 of_each_size = pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -57,8 +57,8 @@ async def settle(pilot: Pilot[None]) -> None:
 
 def run_is_shown(app: QadApp) -> bool:
     """Whether curve and log of a run are on the screen."""
-    curves, logs = app.screen.query(CurveView), app.screen.query(LogView)
-    return all(curve.curve is not None for curve in curves) and all(log.line_count for log in logs)
+    charts, logs = app.screen.query(BigChart), app.screen.query(LogView)
+    return all(chart.chart is not None for chart in charts) and all(log.line_count for log in logs)
 
 
 def run_is_opened(app: QadApp) -> bool:

@@ -1,0 +1,176 @@
+"""The fleet: every run under the roots with what SLURM says of it, as of the last look.
+
+Owns the known set of runs. It reads run folders through `qad_core.run.store` in a worker thread, lays SLURM's
+last answers beside them, and knows nothing of Textual. A row that has not changed is the same object as before,
+so that a table needs to look at the others only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qad_core.run.health import Finding, Severity, worst_of
+from qad_core.run.jobs import Job
+from qad_core.run.store import RunStore, RunSummary, is_run_folder
+from qad_core.slurm.answers import NOTHING_ASKED, SlurmAnswers
+from qad_core.slurm.views import RunView, jobs_of, view_run
+from qad_tui.states import RowState
+
+MOST_MISSES = 3
+"""A folder that is missing in so many looks in a row is gone: on a network disk one miss can be an error."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as a row shows it."""
+
+    view: RunView
+    findings: tuple[Finding, ...] = ()
+    """What the health rules say, the worst first."""
+    gone: bool = False
+    """Whether its folder has vanished; the rest is as it was seen last."""
+
+    @property
+    def run(self) -> RunSummary:
+        """The run folder's own part."""
+        return self.view.run
+
+    @property
+    def path(self) -> Path:
+        """Its folder, which tells rows apart."""
+        return self.view.run.path
+
+    @property
+    def state(self) -> RowState:
+        """One word over run folder and SLURM, as `qad_core status` says it."""
+        return "gone" if self.gone else self.view.outlook.state
+
+    @property
+    def health(self) -> Severity | None:
+        """The worst that the health rules have found; None for nothing."""
+        return worst_of(self.findings)
+
+    @property
+    def link_words(self) -> str:
+        """`2/4`: the link that runs or comes next, of all; empty without links."""
+        link = self.view.current_link
+        return f"{link.job.link}/{max(link.job.links, link.job.link)}" if link is not None else ""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All runs at one moment."""
+
+    rows: Mapping[Path, RunRow] = field(default_factory=dict[Path, RunRow])
+    problems: tuple[str, ...] = ()
+    """One sentence for each root or run that could not be read; what was known of it stays."""
+    polled_at: float | None = None
+    """Unix time at the end of the look; None before the first."""
+
+
+@dataclass
+class _Starts:
+    """A jobs.jsonl as it was read last."""
+
+    stamp: tuple[int, int] = (-1, -1)
+    jobs: tuple[Job, ...] = ()
+
+
+class FleetModel:
+    """Every run under the roots, as of the last `look`; one thread at a time calls it."""
+
+    def __init__(self, roots: Sequence[Path], *, clock: Callable[[], float] = time.time) -> None:
+        self.roots = tuple(roots)
+        self._clock = clock
+        self._store = RunStore([])
+        self._starts: dict[Path, _Starts] = {}
+        self._rows: dict[Path, RunRow] = {}
+        self._misses: dict[Path, int] = {}
+
+    def look(self, answers: SlurmAnswers = NOTHING_ASKED) -> Fleet:
+        """Read on in every run folder and lay `answers` beside them."""
+        found: dict[Path, RunRow] = {}
+        problems: list[str] = []
+        for root in self.roots:
+            self._look_below(root, answers, found, problems)
+        self._keep_missing(found)
+        self._starts = {path: starts for path, starts in self._starts.items() if path in found}
+        self._store.forget(path for path in self._rows if path not in found)
+        self._rows = found
+        return Fleet(found, tuple(problems), self._clock())
+
+    def slurm_jobs(self) -> list[Job]:
+        """SLURM links of all runs, as of the last look."""
+        starts = list(self._starts.values())
+        return [job for start in starts for job in start.jobs if job.kind == "slurm"]
+
+    def _look_below(self, root: Path, answers: SlurmAnswers, found: dict[Path, RunRow], problems: list[str]) -> None:
+        try:
+            folders = [root, *_folders_in(root)]
+        except FileNotFoundError:
+            return  # a root that is not there has no runs
+        except OSError as error:
+            problems.append(f"{root}: {error.strerror}; what was known of its runs stays")
+            found |= {path: row for path, row in self._rows.items() if path.is_relative_to(root)}
+            return
+        for path in folders:
+            if path not in found:
+                self._look_at(path, answers, found, problems)
+
+    def _look_at(self, path: Path, answers: SlurmAnswers, found: dict[Path, RunRow], problems: list[str]) -> None:
+        known = self._rows.get(path)
+        try:
+            if known is None and not is_run_folder(path):
+                return
+            run = self._store.summarize(path)
+            if not run.updated and not is_run_folder(path):  # it had been one
+                return
+            row = self._make_row(run, answers)
+        except OSError as error:
+            problems.append(f"{path.name}: {error.strerror}")
+            if known is not None:
+                found[path] = known
+            return
+        self._misses.pop(path, None)
+        found[path] = known if known is not None and known == row else row
+
+    def _make_row(self, run: RunSummary, answers: SlurmAnswers) -> RunRow:
+        now = self._clock()
+        return RunRow(view_run(run, self._jobs_of(run), answers, now), run.health(now))
+
+    def _keep_missing(self, found: dict[Path, RunRow]) -> None:
+        """Rows whose folders are not there stay for some looks, called gone."""
+        for path, row in self._rows.items():
+            if path in found:
+                continue
+            misses = self._misses[path] = self._misses.get(path, 0) + 1
+            if misses < MOST_MISSES:
+                found[path] = row if row.gone else replace(row, gone=True)
+            else:
+                del self._misses[path]
+
+    def _jobs_of(self, run: RunSummary) -> tuple[Job, ...]:
+        starts = self._starts.setdefault(run.path, _Starts())
+        stamp = _stamp_of(run.folder.jobs)
+        if stamp != starts.stamp:
+            starts.stamp, starts.jobs = stamp, jobs_of(run)
+        return starts.jobs
+
+
+def _folders_in(root: Path) -> Iterator[Path]:
+    """Folders below a root by name; raises OSError where it cannot be listed."""
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    return (root / name for name in names)
+
+
+def _stamp_of(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)

@@ -1,0 +1,226 @@
+"""What a screen says of one run, fact by fact, as styled text. Pure: no Textual, and no clock but `now`."""
+
+from __future__ import annotations
+
+import math
+
+from rich.text import Text
+
+from qad_core.run.metrics import MetricsLine, Number
+from qad_core.run.store import RunSummary
+from qad_core.slurm.links import LinkView
+from qad_core.slurm.stages import LOCAL_STAGES, STAGES
+from qad_core.slurm.views import RunView
+from qad_tui.curve_data import loss_of_line
+from qad_tui.fleet import RunRow
+from qad_tui.formats import (
+    MISSING,
+    format_duration,
+    format_fraction,
+    format_loss,
+    format_rate,
+    progress_bar,
+    progress_fraction,
+)
+from qad_tui.states import HEALTH_LOOKS, LOOKS, state_phrase
+
+STALE_SECONDS = 30.0
+"""A running run without a change for so long is called out."""
+_BAR_WIDTH = 20
+_WARNING_STYLE = "bold yellow"
+_LABEL_WIDTH = 18
+_NUMBER_WIDTH = 15
+
+
+def progress(row: RunRow) -> list[Text]:
+    """State, bar, steps, time left."""
+    run, look = row.run, LOOKS[row.state]
+    facts = [Text(f"{look.mark} {state_phrase(row.view)}", look.style)]
+    fraction = progress_fraction(run.step, run.train_iterations)
+    if fraction is not None:
+        bar = Text(progress_bar(fraction, _BAR_WIDTH), "green" if run.state == "running" else "dim")
+        facts.append(bar.append(f" {format_fraction(fraction)}", "default not dim"))
+        facts.append(Text(f"step {run.step} of {run.train_iterations}"))
+    if run.eta_seconds is not None:
+        facts.append(Text(f"{format_duration(run.eta_seconds)} left"))
+    return facts
+
+
+def way(view: RunView) -> Text:
+    """The stages on the way to steady training, that of the run marked; empty where it does nothing or is there."""
+    if view.stage in (None, "steady"):
+        return Text("")
+    stages = STAGES if view.links else LOCAL_STAGES
+    at = stages.index(view.stage) if view.stage in stages else 0
+    words = [
+        Text(f"✓ {stage}", "green") if number < at else Text(stage, "dim") if number > at else _here(stage)
+        for number, stage in enumerate(stages)
+    ]
+    return Text(" › ", "dim").join(words)
+
+
+def circumstance(view: RunView) -> Text:
+    """What SLURM adds to the state, and what to do about it; empty where the state says all."""
+    outlook = view.outlook
+    text = Text("")
+    if outlook.state in ("queued", "blocked", "silent", "starting", "unknown", "killed") and view.links:
+        text.append(outlook.words, "" if outlook.state in ("queued", "starting") else "yellow")
+    if outlook.what_to_do:
+        text.append("\n" if text.plain else "").append(f"→ {outlook.what_to_do}")
+    return text
+
+
+def numbers(run: RunSummary) -> list[Text]:
+    """The newest training line."""
+    latest = run.last_training
+    if latest is None:
+        return []
+    loss = loss_of_line(latest)
+    facts = [
+        named(loss.name, format_loss(latest.get(loss.key))),
+        named("tokens/s", format_rate(run.tokens_per_s)),
+        named("step", _milliseconds(latest.get("step_ms"))),
+        named("grad norm", format_loss(latest.get("grad_norm"))),
+        named("lr", format_loss(latest.get("learning_rate"))),
+        named("memory", _gibibytes(latest.get("memory_gib"))),
+    ]
+    return [fact for fact in facts if not fact.plain.endswith(MISSING)]
+
+
+def evaluations(run: RunSummary) -> list[Text]:
+    """The newest evaluation against plain quantization, in a line."""
+    if run.last_kl is None:
+        return []
+    newest = run.evaluations[-1]
+    facts = [named("held-out KL", format_loss(run.last_kl))]
+    if run.first_kl is not None and len(run.evaluations) > 1:
+        facts.append(named("plain PTQ", format_loss(run.first_kl)))
+    if run.recovered is not None:
+        facts.append(named("gap won back", format_fraction(run.recovered), "bold"))
+    if (agreement := newest.get("eval/top1_agreement")) is not None:
+        facts.append(named("top-1 agreement", format_fraction(agreement)))
+    return facts
+
+
+def evaluation_table(run: RunSummary) -> list[Text]:
+    """BF16 teacher, plain quantization, now, and the gap won back, a line each; empty without evaluations."""
+    if not run.evaluations:
+        return []
+    newest = run.evaluations[-1]
+    heads = ("KL to teacher", "cross-entropy", "perplexity", "top-1 agreed")
+    lines = [_table_line("held out", heads, "dim"), _teacher_line(newest)]
+    if run.first_kl is not None:
+        lines.append(_evaluation_line("PTQ, step 0", run.evaluations[0]))
+    if newest.get("step") != 0:
+        lines.append(_evaluation_line(f"now, step {newest.get('step')}", newest, "bold"))
+    if run.recovered is not None:
+        lines.append(_table_line("gap won back", (format_fraction(run.recovered),), "bold green"))
+    return lines
+
+
+def ages(run: RunSummary, *, now: float) -> list[Text]:
+    """Last sign of life, checkpoint, start."""
+    facts: list[Text] = []
+    if run.updated:
+        age = now - run.updated
+        stale = run.state == "running" and age > STALE_SECONDS
+        words = f"last change {format_duration(age)} ago"
+        facts.append(warning(words) if stale else Text(words, "dim"))
+    if run.status is not None:
+        saved = run.status.checkpoint_step
+        facts.append(Text("no checkpoint yet" if saved is None else f"checkpoint at step {saved}", "dim"))
+        if run.state == "running" and run.status.started:
+            facts.append(Text(f"started {format_duration(now - run.status.started)} ago", "dim"))
+    return facts
+
+
+def links(view: RunView, *, now: float) -> list[Text]:
+    """The chain in a line: the link that runs or comes next, its walltime, how many wait."""
+    current = view.current_link
+    if current is None:
+        return []
+    job = current.job
+    facts = [Text.assemble((f"link {job.link} of {max(job.links, job.link)}", "bold"), f" {_link_words(current)}")]
+    if current.stage == "running" and current.left_seconds is not None:
+        facts.append(named("walltime left", format_duration(current.left_seconds)))
+    elif current.stage == "pending" and current.estimated_start is not None:
+        facts.append(named("starts in", format_duration(current.estimated_start - now)))
+    waiting = sum(link.stage == "pending" for link in view.links if link is not current)
+    if waiting:
+        facts.append(Text(f"{waiting} more wait{'s' if waiting == 1 else ''}", "dim"))
+    return facts
+
+
+def health(row: RunRow, *, compact: bool) -> list[Text]:
+    """What the health rules have found; that they found nothing, where there is room to say so."""
+    shown = [finding for finding in row.findings if not (compact and finding.severity == "note")]
+    lines = [
+        Text(f"{HEALTH_LOOKS[finding.severity].mark} {finding.sentence}", HEALTH_LOOKS[finding.severity].style)
+        for finding in shown
+    ]
+    if not row.findings and not compact and row.run.last_training is not None:
+        lines.append(Text("✓ healthy: no stall, no NaN, no spikes, loss and held-out KL fall, steady pace", "green"))
+    return lines
+
+
+def failure(run: RunSummary) -> list[Text]:
+    """What the run itself says went wrong."""
+    lines: list[Text] = []
+    if run.status is not None and run.status.error:
+        lines.append(Text(run.status.error, LOOKS["failed"].style))
+    if run.status is not None and run.status.hint:
+        lines.append(Text(f"→ {run.status.hint}"))
+    return lines
+
+
+def unreadable(run: RunSummary) -> list[Text]:
+    """Lines of the metrics that could not be read, where there are any."""
+    words = f"metrics.jsonl: {run.bad_lines} unreadable line(s) left out"
+    return [warning(words)] if run.bad_lines else []
+
+
+def warning(sentence: str) -> Text:
+    """A sentence that is to be seen."""
+    return Text(f"⚠ {sentence}", _WARNING_STYLE)
+
+
+def named(name: str, value: str, style: str = "") -> Text:
+    """A value behind its name."""
+    return Text.assemble((f"{name} ", "dim"), (value, style))
+
+
+def _here(stage: str) -> Text:
+    return Text(f"● {stage}", "bold cyan")
+
+
+def _link_words(link: LinkView) -> str:
+    job = f"job {link.job.slurm_job_id}" if link.job.slurm_job_id else "job unknown"
+    return f"({job}) {link.words}"
+
+
+def _teacher_line(evaluation: MetricsLine) -> Text:
+    entropy = evaluation.get("eval/teacher_ce")
+    perplexity = math.exp(entropy) if entropy is not None and entropy < 100 else None
+    return _table_line("BF16 teacher", ("0", format_loss(entropy), format_loss(perplexity), "100 %"))
+
+
+def _evaluation_line(label: str, line: MetricsLine, style: str = "") -> Text:
+    losses = (format_loss(line.get(key)) for key in ("eval/kl", "eval/ce", "eval/perplexity"))
+    return _table_line(label, (*losses, format_fraction(line.get("eval/top1_agreement"))), style)
+
+
+def _table_line(label: str, values: tuple[str, ...], style: str = "") -> Text:
+    text = Text(f"{label:<{_LABEL_WIDTH}}", "dim", no_wrap=True)
+    for value in values:
+        text.append(f"{value:>{_NUMBER_WIDTH}}", f"{style} not dim" if style != "dim" else style)
+    return text
+
+
+def _milliseconds(value: Number) -> str:
+    if value is None or value < 10_000:
+        return MISSING if value is None else f"{value:.0f} ms"
+    return format_duration(value / 1000)
+
+
+def _gibibytes(value: Number) -> str:
+    return MISSING if value is None else f"{value:.1f} GiB"

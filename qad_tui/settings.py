@@ -1,0 +1,102 @@
+"""What a person has set: `settings.toml`, which is theirs alone, and `state.json`, which the screen writes.
+
+Owns both files and where they are. A home that cannot be written to, or a file that cannot be read, is a
+sentence on the screen and never the end of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_config_path
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SETTINGS_NAME, STATE_NAME = "settings.toml", "state.json"
+HOME_VARIABLE = "QAD_TUI_HOME"
+"""Folder of both files, where the usual one is no good place for them."""
+
+
+class Settings(BaseModel):
+    """settings.toml; every field has a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    theme: str = ""
+    """Name of a theme; empty takes the one chosen last on the screen."""
+    notify: Literal["off", "terminal", "desktop"] = "off"
+    """How the end of a run is told: by the terminal's bell and title, or by the desktop's notifications too."""
+    poll_seconds: Annotated[float, Field(ge=0.2, le=60)] = 1.0
+    """Seconds between looks at the run folders."""
+    squeue_seconds: Annotated[float, Field(ge=5)] = 15.0
+    """Least seconds between two calls of squeue; the site may ask for more by QAD_SQUEUE_SECONDS."""
+    keys: dict[str, str] = {}
+    """Binding's id -> keys, separated by commas; `?` on any screen and the README list the ids."""
+
+
+class State(BaseModel):
+    """state.json: what was chosen on the screen last."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    theme: str = ""
+    """Chosen theme."""
+    columns: tuple[str, ...] = ()
+    """Columns of the runs' table; empty takes those that fit."""
+    sort_by: str = ""
+    """Column that the runs are sorted by; empty is the usual order."""
+    sort_descending: bool = False
+    """Whether that order is turned round."""
+
+
+@dataclass
+class SettingsStore:
+    """Both files of one folder."""
+
+    home: Path
+    settings: Settings = field(default_factory=lambda: Settings())
+    state: State = field(default_factory=lambda: State())
+    problems: list[str] = field(default_factory=list[str])
+    """One sentence for each file that could not be read or written."""
+
+    def change_state(self, **changes: object) -> str | None:
+        """Keep what was chosen; a sentence when it could not be written down, and holds for this time only."""
+        self.state = State.model_validate({**self.state.model_dump(), **changes})
+        path = self.home / STATE_NAME
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            draft.write_text(self.state.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            os.replace(draft, path)
+        except OSError as error:
+            return f"{path} cannot be written: {error.strerror}; this holds until you quit"
+        return None
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> SettingsStore:
+    """What both files say; defaults where they are not there or cannot be read."""
+    environ = os.environ if environ is None else environ
+    home = Path(environ.get(HOME_VARIABLE) or user_config_path("qad-tui"))
+    store = SettingsStore(home)
+    try:
+        store.settings = Settings.model_validate(tomllib.loads((home / SETTINGS_NAME).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        pass  # nobody has set anything
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        store.problems.append(f"{home / SETTINGS_NAME}: {where}: {first['msg']}; the defaults hold")
+    except (OSError, ValueError) as error:
+        store.problems.append(f"{home / SETTINGS_NAME} cannot be read: {error}; the defaults hold")
+    try:
+        store.state = State.model_validate(json.loads((home / STATE_NAME).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        pass  # the first time
+    except (OSError, ValueError) as error:
+        store.problems.append(f"{home / STATE_NAME} cannot be read: {type(error).__name__}; it will be made anew")
+    return store

@@ -1,0 +1,145 @@
+"""The Overview of a run: its status, its health, and why it failed."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import get_args
+
+import pytest
+from textual.containers import VerticalScroll
+
+from qad_core.run.jobs import Job, append_job
+from qad_core.slurm.outlook import OutlookState
+from qad_tui.app import QadApp
+from qad_tui.panes.overview import OverviewPane
+from qad_tui.screens.new_run import NewRunScreen
+from qad_tui.states import LOOKS
+from qad_tui.widgets.failure_card import FailureCard
+from qad_tui.widgets.status_card import StatusCard
+from tests.tui.conftest import NARROW, WIDE, Clock, card_says, list_is_filled, wait_until, words
+from tests.tui.made_fleet import FakeRun, fail_for_memory, spoil_metrics
+
+
+async def test_a_failed_run_says_what_went_wrong_and_what_to_do(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("j", "j", "j")
+        await card_says(app, pilot, "The loss was not finite at steps 141, 142 and 143.")
+        assert "→ Lower train.learning_rate" in words(app, StatusCard)
+
+
+async def test_a_corrupt_metrics_line_is_called_out_and_nothing_else_stops(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    spoil_metrics(fleet["running"])
+    async with app.run_test(size=WIDE) as pilot:
+        await card_says(app, pilot, "metrics.jsonl: 1 unreadable line(s) left out")
+        await card_says(app, pilot, "KD loss 0.1000")
+
+
+async def test_a_quiet_running_run_is_called_stale(app: QadApp, fleet: dict[str, FakeRun], clock: Clock) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await card_says(app, pilot, "last change 2 s ago")
+        assert "⚠" not in words(app, StatusCard)
+        clock.unix_time += 32
+        await card_says(app, pilot, "⚠ last change 34 s ago")
+
+
+async def test_a_run_without_a_new_step_is_found_to_stand_still(
+    app: QadApp, fleet: dict[str, FakeRun], clock: Clock
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await card_says(app, pilot, "step 320 of 600")
+        assert "No new step" not in words(app, StatusCard)
+        clock.unix_time += 20
+        await card_says(app, pilot, "✗ No new step for 22 s while training")
+
+
+async def test_the_overview_compares_teacher_plain_quantization_and_now(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("enter")
+        await card_says(app, pilot, "BF16 teacher")
+        said = words(app, StatusCard)
+        assert "PTQ, step 0                0.4200" in said
+        assert "now, step 320" in said and "gap won back" in said
+        assert "✓ healthy" in said
+
+
+async def test_a_run_that_diverges_has_its_findings_on_the_screen(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    run = fleet["running"]
+    for _ in range(3):
+        run.step += 1
+        run.write_step(math.nan)
+    run.set_status("training", updated=time.time())
+    async with app.run_test(size=WIDE) as pilot:
+        await card_says(app, pilot, "✗ The loss or the gradient norm of 3 steps was not finite")
+        table = await list_is_filled(app, pilot)
+        assert table.rows[0].health == "problem"
+
+
+async def test_a_failure_card_names_the_cause_and_f_clones_with_the_fix(
+    app: QadApp, fleet: dict[str, FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_for_memory(fleet["failed"])
+    cloned: list[tuple[object, object]] = []
+    monkeypatch.setattr(QadApp, "new_run", lambda app, path, changes=(): cloned.append((path, tuple(changes))))
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("slash", *"lr-high", "enter")
+        card = app.screen.query_one(FailureCard)
+        await wait_until(pilot, lambda: card.display)
+        assert card.failure is not None and card.failure.kind == "cuda_out_of_memory"
+        assert "CUDA out of memory" in words(app, FailureCard)
+        await pilot.press("f")
+        assert cloned == [(fleet["failed"].folder.path, card.failure.changes)]
+        assert "train.micro_batch_size=1" in card.failure.changes
+        await pilot.press("Y")
+        assert app.clipboard.startswith("qad_core train ") and "train.micro_batch_size=1" in app.clipboard
+
+
+async def test_clone_with_fix_opens_the_form_of_a_new_run(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    fail_for_memory(fleet["failed"])
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("slash", *"lr-high", "enter", "enter")
+        await wait_until(pilot, lambda: app.screen.query_one(OverviewPane).failure is not None)
+        await pilot.press("f")
+        assert isinstance(app.screen, NewRunScreen)
+
+
+async def test_an_overview_higher_than_the_terminal_scrolls(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    fail_for_memory(fleet["failed"])
+    async with app.run_test(size=NARROW) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("slash", *"lr-high", "enter", "enter")
+        box = app.screen.query_one(OverviewPane).query_one(VerticalScroll)
+        await wait_until(pilot, lambda: box.max_scroll_y > 0)
+        await pilot.press("j")
+        await wait_until(pilot, lambda: box.scroll_y == 1)
+        await pilot.press("G")
+        await wait_until(pilot, lambda: box.scroll_y == box.max_scroll_y)
+
+
+async def test_a_starting_run_shows_how_far_it_is(app: QadApp, fleet: dict[str, FakeRun], clock: Clock) -> None:
+    fleet["running"].set_status("teacher", updated=clock(), started=clock() - 1)
+    async with app.run_test(size=WIDE) as pilot:
+        table = await list_is_filled(app, pilot)
+        assert table.rows[0].view.stage == "teacher"
+        await pilot.press("enter")
+        await card_says(app, pilot, "✓ starting › ✓ data › ● teacher › student › first step › steady")
+
+
+async def test_a_queued_run_says_for_what_it_waits(app: QadApp, fleet: dict[str, FakeRun], clock: Clock) -> None:
+    job = Job(id="slurm-a", kind="slurm", chain="a", link=1, links=3, submitted=clock(), slurm_job_id="")
+    append_job(fleet["fresh"].folder.jobs, job)
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("slash", *"tiny", "enter")
+        await card_says(app, pilot, "link 1 of 3 (job unknown) submitted, and SLURM's answer is not known")
+
+
+def test_every_state_has_a_mark_of_its_own() -> None:
+    assert set(LOOKS) == {*get_args(OutlookState), "gone"}
+    assert len({look.mark for look in LOOKS.values()}) == len(LOOKS)
