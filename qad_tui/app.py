@@ -23,6 +23,7 @@ from qad_core.slurm.site import read_site_floor
 from qad_tui.charts import CurveOptions
 from qad_tui.fleet import Fleet, FleetModel
 from qad_tui.messages import FleetSeen, SlurmSeen
+from qad_tui.notifications import Ending, EndingWatch, tell_desktop, terminal_sequence
 from qad_tui.screens.base import QadScreen
 from qad_tui.screens.runs import RunsScreen
 from qad_tui.settings import SettingsStore, load_settings
@@ -111,6 +112,7 @@ class QadApp(App[None]):
         """Runs that are marked for the comparison."""
         self.curve_options = CurveOptions()
         self._looking_at_fleet = False
+        self._endings = EndingWatch()
         self._last_input_at = now()
 
     def on_mount(self) -> None:
@@ -202,9 +204,33 @@ class QadApp(App[None]):
     def _keep_fleet(self, message: FleetSeen) -> None:
         self._looking_at_fleet = False
         self.fleet = message.fleet
+        for ending in self._endings.look(message.fleet):
+            self._tell(ending)
         if (top := self._top) is not None:
             top.fleet_changed()
             top.draw_bar()
+
+    def _tell(self, ending: Ending) -> None:
+        way = self.settings.settings.notify
+        if way == "off":
+            return
+        self.notify(
+            ending.words, title=ending.title, severity="error" if ending.is_bad else "information", markup=False
+        )
+        if way == "desktop":
+            self._tell_desktop_in_thread(ending)
+        else:
+            self.write_to_terminal(terminal_sequence(ending))
+
+    @work(thread=True, group="notify")
+    def _tell_desktop_in_thread(self, ending: Ending) -> None:
+        if not tell_desktop(ending):
+            self.call_from_thread(self.write_to_terminal, terminal_sequence(ending))
+
+    def write_to_terminal(self, sequence: str) -> None:
+        """Send the terminal a control sequence that Textual has no call for; nothing where there is no terminal."""
+        if self._driver is not None:
+            self._driver.write(sequence)
 
     async def on_event(self, event: events.Event) -> None:
         """Note that somebody is here."""

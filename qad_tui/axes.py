@@ -159,7 +159,7 @@ def short_number(value: float) -> str:
 
 def value_words(value: float | None) -> str:
     """A value with four digits, large ones in units; `nan` and `inf` as they are; a dash for None."""
-    if value is None or not math.isfinite(value) or abs(value) < 1000:
+    if value is None or not math.isfinite(value) or 0 < abs(value) < 1000:
         return format_loss(value)
     return short_number(value)
 

@@ -24,6 +24,8 @@ from qad_core.run.log_signs import sign_of_line, signs_of_lines
 from qad_tui.log_identity import LogIdentity
 from qad_tui.log_window import LogWindow, WindowLine
 
+OPEN_BYTES = 64 * 1024
+"""Bytes read when a file is opened at its end: many screens of lines, at once."""
 MOST_NEW_BYTES = 4 * 1024 * 1024
 """Most new bytes read in one poll; of a file that has grown by more, the end is read anew."""
 MOST_WEIGHT = 4 * 1024 * 1024
@@ -104,7 +106,7 @@ class LogTail:
         return found == "same"
 
     def _open_at_end(self, descriptor: int) -> None:
-        start = max(0, self._file.size - BLOCK_BYTES)
+        start = max(0, self._file.size - OPEN_BYTES)
         first = os.pread(descriptor, self._file.size - start, start).find(b"\n", 0, -1) + 1
         start = 0 if start == 0 else start + first if first else start_of_line(descriptor, start)
         self._restart(descriptor, start)

@@ -28,8 +28,8 @@ STALE_SECONDS = 30.0
 """A running run without a change for so long is called out."""
 _BAR_WIDTH = 20
 _WARNING_STYLE = "bold yellow"
-_LABEL_WIDTH = 18
-_NUMBER_WIDTH = 15
+_LABEL_WIDTH = 17
+_NUMBER_WIDTH = 14
 
 
 def progress(row: RunRow) -> list[Text]:

@@ -27,7 +27,7 @@ _WORDS = (*(word for word in TRIGGERS if not any(b"0" <= word[at : at + 1] <= b"
 _TEXT_WORDS = (*(word.decode() for word in _WORDS), "warn")
 _ANY_WORD = re.compile("|".join(re.escape(word.decode()) for word in _WORDS))
 _WARNS = re.compile(r"warn|\bw\d{4} ")
-_GLOG_WARNING = re.compile(r"\bw\d{4} \d\d:")
+_GLOG_WARNING = re.compile(r"w\d{4} \d\d:")
 _NUMBER_CHARACTERS = b"0123456789.,+-:"
 _MOST_SHAPES = 20_000
 

@@ -84,17 +84,15 @@ class MetricsReader:
         except FileNotFoundError:
             return [], False
         restarted = self.offset > 0 and (stat.st_size < self.offset or stat.st_ino != self._inode)
-        if restarted:
-            self.offset = self.bad_lines = 0
-        self._inode = stat.st_ino
-        if stat.st_size == self.offset:
-            return [], restarted
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            whole = read_whole_lines(file, most_bytes)
-        self.offset += len(whole)
+        start = 0 if restarted else self.offset
+        whole = b""
+        if stat.st_size != start:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                whole = read_whole_lines(file, most_bytes)
         lines, bad_lines = decode_lines(whole)
-        self.bad_lines += bad_lines
+        self.offset, self._inode = start + len(whole), stat.st_ino
+        self.bad_lines = bad_lines + (0 if restarted else self.bad_lines)
         return lines, restarted
 
 

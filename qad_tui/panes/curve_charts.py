@@ -127,7 +127,7 @@ class CurveCharts(RunPane):
         self._say()
         self._choose_part()
         if curves is None:
-            big.show(None, title="")
+            big.show(None, title="Curves")
         elif self.shows_grid:
             charts = {key: self.as_wanted(chart) for key, chart in curves.charts.items()}
             self.query_one(CurveGrid).show(self.keys, charts)
@@ -156,7 +156,7 @@ class CurveCharts(RunPane):
         if self.loss_only and chart.lines:
             twins = {loss.name: loss.evaluation_name for loss in (KD_LOSS, CE_LOSS)}
             name = f"{name} and {twins[name]}" if name in twins else name
-        parts = [name, self.options.words(), "zoomed" if self.view else ""]
+        parts = [name or "Curves", self.options.words(), "zoomed" if self.view else ""]
         return " · ".join(part for part in parts if part)
 
     def _say(self) -> None:
@@ -165,7 +165,9 @@ class CurveCharts(RunPane):
             first = next(iter(self.curves.charts.values()), Chart())
             parts += [*first.notes, self.options.words(), "zoomed: 0 shows all" if self.view else ""]
             if self.filter_text:
-                parts.append(f"{len(self.keys)} of {len(self.curves.keys)} metrics match {self.filter_text!r}")
+                parts.append(
+                    f"{len(self.keys)} of {len(self.curves.keys)} metrics match {self.filter_text!r}: esc shows all"
+                )
         words, line = "   ".join(part for part in parts if part), self.query_one("#curve-words", Static)
         line.display = bool(words)
         if words != str(line.content):

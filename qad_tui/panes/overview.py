@@ -20,7 +20,13 @@ from qad_core.slurm.views import RunView
 from qad_tui.fleet import RunRow
 from qad_tui.panes.base import RunPane
 from qad_tui.widgets.failure_card import FailureCard
-from qad_tui.widgets.status_card import StatusCard
+from qad_tui.widgets.status_card import (
+    StatusCard,
+    describe_briefly,
+    describe_error,
+    describe_numbers,
+    describe_state,
+)
 
 SETTLE_SECONDS = 0.2
 """A cursor that goes on within this time wants no log read."""
@@ -61,8 +67,10 @@ class OverviewPane(RunPane):
     def compose(self) -> ComposeResult:
         """The cards."""
         with VerticalScroll(can_focus=not self._compact):
-            yield StatusCard(compact=self._compact)
-            yield FailureCard()
+            yield StatusCard(describe_state)
+            yield StatusCard(describe_error).add_class("error")
+            yield FailureCard(brief=self._compact)
+            yield StatusCard(describe_briefly if self._compact else describe_numbers)
 
     def on_show(self) -> None:
         """The keys scroll it once its tab is opened."""
@@ -112,7 +120,9 @@ class OverviewPane(RunPane):
             row = replace(self._last, gone=True)
         self._last = row
         self.failure = self._found.get(_start_of(row)) if row is not None and row.state in _FAILED else None
-        self.query_one(StatusCard).show(row, now=self.qad.now(), explained=self.failure is not None)
+        for card in self.query(StatusCard):
+            is_told_better = self.failure is not None and card.has_class("error")
+            card.show(None if is_told_better else row, now=self.qad.now())
         self.query_one(FailureCard).show(self.failure)
 
     def clone_with_fix(self) -> None:

@@ -1,4 +1,4 @@
-"""One run, full screen, in tabs: Overview, Curves, Log, Chain."""
+"""One run, full screen, in tabs: Overview, Curves, Log, Config, Chain."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from textual.widgets import TabbedContent, TabPane
 
 from qad_tui.panes.base import RunPane
 from qad_tui.panes.chain import ChainPane
+from qad_tui.panes.config import ConfigPane
 from qad_tui.panes.curves import CurvesPane
 from qad_tui.panes.log import LogPane
 from qad_tui.panes.overview import OverviewPane
@@ -23,10 +24,11 @@ class RunDetailScreen(QadScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back", id="run.back"),
-        Binding("o", "open_tab('overview')", "Overview", id="run.overview"),
-        Binding("c", "open_tab('curves')", "Curves", id="run.curves"),
-        Binding("l", "open_tab('log')", "Log", id="run.log"),
-        Binding("h", "open_tab('chain')", "Chain", id="run.chain"),
+        Binding("o", "open_tab('overview')", "Overview", id="run.overview", show=False),
+        Binding("c", "open_tab('curves')", "Curves", id="run.curves", show=False),
+        Binding("l", "open_tab('log')", "Log", id="run.log", show=False),
+        Binding("i", "open_tab('config')", "Config", id="run.config", show=False),
+        Binding("h", "open_tab('chain')", "Chain", id="run.chain", show=False),
         Binding("C", "clone", "Clone", id="run.clone", show=False),
         Binding("f", "clone_with_fix", "Clone with the fix", id="run.fix", show=False),
         Binding("Y", "copy_command", "Copy the command", id="run.copy", show=False),
@@ -40,13 +42,15 @@ class RunDetailScreen(QadScreen):
     def compose_body(self) -> ComposeResult:
         """The tabs."""
         with TabbedContent(initial=self._first_tab):
-            with TabPane("Overview", id="overview"):
+            with TabPane("o Overview", id="overview"):
                 yield OverviewPane()
-            with TabPane("Curves", id="curves"):
+            with TabPane("c Curves", id="curves"):
                 yield CurvesPane()
-            with TabPane("Log", id="log"):
+            with TabPane("l Log", id="log"):
                 yield LogPane()
-            with TabPane("Chain", id="chain"):
+            with TabPane("i Config", id="config"):
+                yield ConfigPane()
+            with TabPane("h Chain", id="chain"):
                 yield ChainPane()
 
     def on_mount(self) -> None:

@@ -55,6 +55,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
         """Save `form`; `name` is proposed."""
         super().__init__()
         self._form, self._name = form, name
+        self._problem = ""
 
     @property
     def qad(self) -> QadApp:
@@ -79,6 +80,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
 
     @on(Input.Changed)
     def _prepare(self) -> None:
+        self._problem = ""
         name, description = self._typed("#save-name"), self._typed("#save-description")
         self._prepare_in_thread(name, description)
 
@@ -95,8 +97,9 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
     @on(_Prepared)
     def _show_prepared(self, message: _Prepared) -> None:
         said = self.query_one("#save-said", Static)
-        if message.path is None:
-            said.update(Text(f"✗ {message.problem}", "bold red"))
+        problem = self._problem or message.problem
+        if message.path is None or problem:
+            said.update(Text(f"✗ {problem}", "bold red"))
             return
         there = " is there already: it is asked before it is overwritten" if message.path.exists() else ""
         said.update(Text(f"{near_path(message.path)}{there}", "yellow" if there else "dim"))
@@ -125,6 +128,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
         elif message.path.is_file():
             self._ask_to_overwrite(message.path)
         else:
+            self._problem = message.problem
             self.query_one("#save-said", Static).update(Text(f"✗ {message.problem}", "bold red"))
 
     def _ask_to_overwrite(self, path: Path) -> None:

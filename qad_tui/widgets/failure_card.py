@@ -16,8 +16,10 @@ class FailureCard(Static):
     FailureCard { height: auto; margin: 1 0 0 0; padding: 0 1; border: round $error; border-title-style: bold; }
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, brief: bool = False) -> None:
+        """A `brief` card leaves the lines of the log out."""
         super().__init__("")
+        self._brief = brief
         self.failure: Failure | None = None
         self.display = False
         self.border_title = " Why it failed "
@@ -27,12 +29,12 @@ class FailureCard(Static):
         self.display = failure is not None
         if failure is not None and failure != self.failure:
             self.border_subtitle = _keys(failure)
-            self.update(describe_failure(failure))
+            self.update(describe_failure(failure, brief=self._brief))
         self.failure = failure
 
 
-def describe_failure(failure: Failure) -> Text:
-    """The card's lines: title, message, place, excerpt, advice, changes."""
+def describe_failure(failure: Failure, *, brief: bool) -> Text:
+    """The card's lines: title, message, place, advice, changes, and the log around it."""
     often = f" ({failure.times} starts in a row)" if failure.times > 1 else ""
     lines = [Text(f"{LOOKS['failed'].mark} {failure.title}{often}", LOOKS["failed"].style)]
     lines += [Text(failure.message)] if failure.message else []
@@ -42,10 +44,11 @@ def describe_failure(failure: Failure) -> Text:
         lines.append(Text(f"The chain was stopped: {failure.chain_stopped}", "yellow"))
     if failure.others:
         lines.append(Text(f"{failure.others} other rank(s) failed after it", "dim"))
-    lines += [Text(f"│ {line}", "dim", no_wrap=True, overflow="ellipsis") for line in failure.excerpt]
     lines += [Text(f"→ {advice}") for advice in failure.advice]
     if failure.changes:
         lines.append(Text.assemble(("the fix  ", "dim"), ("  ".join(failure.changes), "bold green")))
+    if not brief:
+        lines += [Text(f"│ {line}", "dim") for line in failure.excerpt]
     return Text("\n").join(lines)
 
 

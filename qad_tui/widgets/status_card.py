@@ -5,7 +5,7 @@ Owns the order of the facts and how they are broken into lines; the facts are `q
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.text import Text
 from textual import events, on
@@ -15,61 +15,69 @@ from qad_tui import run_facts
 from qad_tui.fleet import RunRow
 from qad_tui.formats import short_run_name
 
+Describe = Callable[[RunRow, float, int], Text]
+"""(run, Unix time, cells of a line) -> its lines, broken between facts rather than inside them."""
 _GAP = "   "
 
 
 class StatusCard(Static):
     """Shows one RunRow; redrawn only when its words or its width changed."""
 
-    def __init__(self, *, compact: bool) -> None:
-        """A `compact` card leaves the table of evaluations and the way to steady training out."""
+    def __init__(self, describe: Describe) -> None:
+        """Show what `describe` says: one of the functions below."""
         super().__init__("")
-        self._compact = compact
+        self._describe = describe
         self._row: RunRow | None = None
         self._now = 0.0
-        self._explained = False
         self._shown = Text()
 
-    def show(self, row: RunRow | None, *, now: float, explained: bool) -> None:
-        """Show a run as of Unix time `now`, or nothing when none is chosen.
-
-        A failure that is `explained` elsewhere is not told here again.
-        """
-        self._row, self._now, self._explained = row, now, explained
+    def show(self, row: RunRow | None, *, now: float) -> None:
+        """Show a run as of Unix time `now`, or nothing when none is chosen."""
+        self._row, self._now = row, now
         self._redraw()
 
     @on(events.Resize)
     def _redraw(self) -> None:
-        width = self.content_size.width
-        text = describe_run(self._row, now=self._now, width=width, compact=self._compact, explained=self._explained)
+        text = Text() if self._row is None else self._describe(self._row, self._now, self.content_size.width)
         if text != self._shown:
             self._shown = text
             self.update(text)
+            self.display = bool(text)
 
 
-def describe_run(row: RunRow | None, *, now: float, width: int, compact: bool, explained: bool) -> Text:
-    """The card's lines, broken between facts rather than inside them."""
-    if row is None:
-        return Text()
-    run = row.run
-    lines = [run_facts.warning("this run folder is gone; below is what was last seen of it")] if row.gone else []
-    lines.append(Text(short_run_name(run.name), "bold"))
-    lines.append(pack(run_facts.progress(row), width))
-    if not compact:
-        lines.append(run_facts.way(row.view))
-    lines.append(run_facts.circumstance(row.view))
-    lines.append(pack(run_facts.numbers(run), width))
-    if compact:
-        lines.append(pack(run_facts.evaluations(run), width))
-    else:
-        lines += _apart(run_facts.evaluation_table(run))
-    lines.append(pack(run_facts.ages(run, now=now), width))
-    lines.append(pack(run_facts.links(row.view, now=now), width))
-    health = run_facts.health(row, compact=compact)
-    lines += health if compact else _apart(health)
-    lines += [] if explained else run_facts.failure(run)
-    lines += run_facts.unreadable(run)
-    return Text("\n").join(line for line in lines if line.plain)
+def describe_state(row: RunRow, now: float, width: int) -> Text:
+    """Name, state, progress, and what SLURM adds to it."""
+    gone = [run_facts.warning("this run folder is gone; below is what was last seen of it")] if row.gone else []
+    name, progress = Text(short_run_name(row.run.name), "bold"), pack(run_facts.progress(row), width)
+    return _together([*gone, name, progress, run_facts.way(row.view), run_facts.circumstance(row.view)])
+
+
+def describe_numbers(row: RunRow, now: float, width: int) -> Text:
+    """The newest numbers, the evaluations as a table, ages, chain and health."""
+    ages, links = pack(run_facts.ages(row.run, now=now), width), pack(run_facts.links(row.view, now=now), width)
+    return _together(
+        [
+            pack(run_facts.numbers(row.run), width),
+            *_apart(run_facts.evaluation_table(row.run)),
+            ages,
+            links,
+            *_apart(run_facts.health(row, compact=False)),
+            *run_facts.unreadable(row.run),
+        ]
+    )
+
+
+def describe_briefly(row: RunRow, now: float, width: int) -> Text:
+    """The same in few lines."""
+    ages, links = pack(run_facts.ages(row.run, now=now), width), pack(run_facts.links(row.view, now=now), width)
+    numbers, evaluations = pack(run_facts.numbers(row.run), width), pack(run_facts.evaluations(row.run), width)
+    health = run_facts.health(row, compact=True)
+    return _together([numbers, evaluations, ages, links, *health, *run_facts.unreadable(row.run)])
+
+
+def describe_error(row: RunRow, now: float, width: int) -> Text:
+    """What the run itself says went wrong."""
+    return _together(run_facts.failure(row.run))
 
 
 def pack(facts: Iterable[Text], width: int) -> Text:
@@ -87,6 +95,10 @@ def pack(facts: Iterable[Text], width: int) -> Text:
         packed.append_text(fact)
         room -= fact.cell_len
     return packed
+
+
+def _together(lines: Iterable[Text]) -> Text:
+    return Text("\n").join(line for line in lines if line.plain)
 
 
 def _apart(lines: list[Text]) -> list[Text]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from qad_core.run.metrics import MetricsReader, MetricsWriter, decode_line, encode_line, read_metrics
+from qad_core.run.metrics import (
+    MetricsReader,
+    MetricsWriter,
+    decode_line,
+    decode_lines,
+    encode_line,
+    read_metrics,
+    sample_lines,
+)
 
 
 @pytest.fixture
@@ -102,6 +110,55 @@ def test_a_reader_that_follows_sees_the_resume(path: Path) -> None:
     lines, restarted = reader.read_new()
     writer.close()
     assert restarted and [line["step"] for line in lines] == [1, 2]
+
+
+def test_lines_decoded_at_once_are_those_decoded_one_by_one() -> None:
+    raws = [encode_line({"step": step, "loss/kd": 1e-5 / (step + 1), "skipped": None}) for step in range(300)]
+    raws[7] = '{"step": 7, "loss/kd": "nan"}'
+    odd = [
+        '{"step": 8}{"step": 9}',
+        '{"step": 10, "a": 12345678901234567890123}',
+        '{"step": 11',
+        '"a": 2}',
+        "",
+        "[1, 2]",
+    ]
+    for number, raw in enumerate([*odd, '{"step": 12, "a": 1234567890123456789}']):
+        raws.insert(40 * number, raw)
+    one_by_one = [decode_line(raw) for raw in raws]
+    lines, bad_lines = decode_lines("".join(f"{raw}\n" for raw in raws).encode())
+    assert [str(line) for line in lines] == [str(line) for line in one_by_one if line is not None]
+    assert bad_lines == one_by_one.count(None) == len(odd)
+
+
+def test_little_is_read_at_a_time_when_asked_to_and_a_long_line_whole(path: Path) -> None:
+    append(path, '{"step": 1}\n' * 3 + '{"step": 2, "' + "a" * 500 + '": 1}\n{"step": 3}\n')
+    reader = MetricsReader(path)
+    counts: list[int] = []
+    while lines := reader.read_new(30)[0]:
+        counts.append(len(lines))
+    assert sum(counts) == 5 and len(counts) == 4
+
+
+def test_samples_span_the_whole_file(path: Path) -> None:
+    append(path, "".join(f'{{"step": {step}}}\n' for step in range(20_000)))
+    steps = [line["step"] for line in sample_lines(path, blocks=10, block_bytes=200)]
+    assert (steps[0], steps[-1]) == (0, 19_999) and 50 < len(steps) < 200
+    assert steps == sorted(steps, key=lambda step: step or 0)
+
+
+def test_a_reader_that_met_an_error_goes_on_from_where_it_stood(path: Path) -> None:
+    append(path, '{"step": 1}\n{"step": 2}\n')
+    reader = MetricsReader(path)
+    reader.read_new()
+    path.rename(path.with_name("away"))
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        reader.read_new()
+    path.rmdir()
+    path.with_name("away").rename(path)
+    append(path, '{"step": 3}\n')
+    assert reader.read_new() == ([{"step": 3}], False)
 
 
 def test_an_absent_file_has_no_lines(path: Path) -> None:

@@ -66,10 +66,10 @@ async def wait_until(pilot: Pilot[None], reached: Callable[[], bool]) -> None:
 
 
 def words(app: QadApp, widget: type[Static] | str) -> str:
-    """What a Static on the screen says."""
-    found = app.screen.query_one(widget, Static) if isinstance(widget, str) else app.screen.query_one(widget)
-    content = found.content
-    return content.plain if isinstance(content, Text) else str(content)
+    """What a Static on the screen says, or all of a kind."""
+    found = app.screen.query(widget).results(Static) if isinstance(widget, str) else app.screen.query(widget)
+    contents = [each.content for each in found]
+    return "\n".join(content.plain if isinstance(content, Text) else str(content) for content in contents)
 
 
 async def list_is_filled(app: QadApp, pilot: Pilot[None], rows: int = 8) -> RunTable:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qad_core.config.load import ResolvedConfig, dump_resolved, load_experiment
+from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job
 from qad_core.run.metrics import MetricsWriter, Number
@@ -201,10 +201,14 @@ def _failed(run: FakeRun, now: float) -> FakeRun:
     return _ended(run, "failed", now - 3900, error=error, hint=hint, exit_code=1)
 
 
+def write_config(run: FakeRun, *overrides: str) -> None:
+    """Give a run the resolved config of the experiment `tiny` with these overrides."""
+    run.folder.config.write_text(dump_resolved(load_experiment("tiny", overrides, {})), encoding="utf-8")
+
+
 def fail_for_memory(run: FakeRun) -> None:
     """Let the newest start of a run end with a GPU out of memory, as its log and jobs.jsonl tell it; it has a config."""
-    config = load_experiment("tiny", ["train.micro_batch_size=4", "cluster.kind=local"], {}).config
-    run.folder.config.write_text(dump_resolved(ResolvedConfig(config, {"train.micro_batch_size": "command line"})))
+    write_config(run, "train.micro_batch_size=4", "cluster.kind=local")
     ended = time.time()
     run.log(
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of "

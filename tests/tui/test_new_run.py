@@ -32,6 +32,7 @@ from qad_tui.widgets.field_editor import FieldEditor
 from qad_tui.widgets.part_picker import PartPicker
 from qad_tui.widgets.problem_list import ProblemList
 from qad_tui.widgets.script_preview import ScriptPreview
+from qad_tui.widgets.status_card import StatusCard
 from tests.tui.conftest import NARROW, WIDE, Clock, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 
@@ -65,7 +66,7 @@ async def new_run(
 
 async def is_checked(pilot: Pilot[None], screen: NewRunScreen) -> None:
     """Wait until what the screen shows is of the form as it is."""
-    await wait_until(pilot, lambda: screen.is_checked and bool(screen.query_one(ConfigForm).rows))
+    await wait_until(pilot, lambda: bool(screen.query("ProblemList")) and screen.is_checked)
 
 
 async def pick(pilot: Pilot[None], text: str) -> None:
@@ -307,8 +308,12 @@ async def test_a_run_started_here_lives_on_and_is_opened(app: QadApp) -> None:
         assert str(folder.path) == "runs/tiny-Teacher-tiny-Data-made-text-lr0.0003"  # as the list of runs has it
         status = read_status(folder.status)
         assert status is not None and status.pid is not None
-        assert os.getsid(status.pid) != os.getsid(0)  # it does not end with this screen
-        end_process(status.pid)
+        try:
+            assert os.getsid(status.pid) != os.getsid(0)  # it does not end with this screen
+            await wait_until(pilot, lambda: bool(app.screen.query("StatusCard")))
+            await wait_until(pilot, lambda: "last change" in words(app, StatusCard))
+        finally:
+            end_process(status.pid)
 
 
 async def test_where_sbatch_is_not_there_that_is_said_and_nothing_is_submitted(

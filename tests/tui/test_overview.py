@@ -62,7 +62,7 @@ async def test_the_overview_compares_teacher_plain_quantization_and_now(app: Qad
         await pilot.press("enter")
         await card_says(app, pilot, "BF16 teacher")
         said = words(app, StatusCard)
-        assert "PTQ, step 0                0.4200" in said
+        assert "PTQ, step 0              0.4200" in said
         assert "now, step 320" in said and "gap won back" in said
         assert "✓ healthy" in said
 
