@@ -1,6 +1,7 @@
 """The project's figures, each with machine and date: `python -m benchmarks.figures [--only NAME] [key=value ...]`.
 
   import           seconds of `import qad_core.cli`, and whether it loads anything heavy
+  tui-queue        CPU of a refresh of the queue's screen with 10,000 jobs
   split            where the time of one distillation step goes
   demo             what `qad_core demo` costs and wins back; run once, then read
   qad-against-qat  both losses over several data orders; each run once, then read
@@ -25,6 +26,7 @@ from benchmarks.demo_cost import measure_demo
 from benchmarks.figure import Figure, print_figure
 from benchmarks.import_time import measure_import
 from benchmarks.qad_against_qat import measure_qad_against_qat
+from benchmarks.tui_queue import measure_queue
 from qad_core.commands.output import console, error_console
 from qad_core.errors import OutsideError, QadError
 
@@ -43,6 +45,7 @@ class Options:
 
 FIGURES: dict[str, Callable[[Options], Figure]] = {
     "import": lambda options: measure_import(),
+    "tui-queue": lambda options: measure_queue(),
     "split": lambda options: measure_split_apart(options),
     "demo": lambda options: measure_demo(options.root, options.overrides, fresh=options.fresh),
     "qad-against-qat": lambda options: measure_qad_against_qat(

@@ -11,7 +11,7 @@ import asyncio
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +29,7 @@ from qad_tui.widgets.log_view import LogView
 
 REPEATS = 7
 BOUND_SECONDS, BOUND_MEGABYTES = 0.1, 30.0
-LOG_NAME = "student_qad_2026-01-01_12-00-00.log"
+LOG_NAME = "student_qad_2026-01-01_12-00-00"
 
 
 def measure_log(megabytes: int = 1000) -> Figure:
@@ -38,13 +38,14 @@ def measure_log(megabytes: int = 1000) -> Figure:
         run = Path(folder) / "runs" / "long"
         (run / "logs").mkdir(parents=True)
         (run / "config.yaml").write_text("loss: qad\n", encoding="utf-8")
-        path = run / "logs" / LOG_NAME
+        (run / "logs" / f"{LOG_NAME}.log").write_text("a short log\n", encoding="utf-8")
+        path = run / "logs" / f"{LOG_NAME}_rank1.log"
         lines = write_log(path, megabytes * 1_000_000)
         tail, added = walk(path)
-        shown = median([asyncio.run(seconds_to_lines(run)) for _ in range(3)])
+        shown = median([asyncio.run(seconds_to_lines(run)) for _ in range(REPEATS)])
         seconds = {
             "open": median(time_often(lambda: LogTail(path).poll())),
-            "to the screen": shown,
+            "from the key to the screen": shown,
             "jump to the beginning": median(time_often(lambda: tail.go_to(0))),
             "jump to the middle": median(time_often(lambda: tail.go_to(path.stat().st_size // 2))),
             "search plain words": median(time_search(path, LogPattern("nowhere at all"))),
@@ -84,22 +85,26 @@ def walk(path: Path) -> tuple[LogTail, float]:
 
 
 async def seconds_to_lines(run: Path) -> float:
-    """From the key that opens the log to its last line on the screen."""
+    """From the key that goes to the next log to its last line on the screen."""
     app = QadApp([run.parent], settings=SettingsStore(run.parent / "home", Settings()))
     async with app.run_test(size=(120, 40)) as pilot:
         while not app.fleet.rows:
             await pilot.pause(0.01)
-        started = time.perf_counter()
         app.open_run(next(iter(app.fleet.rows)), tab="log")
-        while not any("CUDA" in row for row in shown_rows(app)):
-            await asyncio.sleep(0.002)
+        while "a short log" not in shown_text(app):
+            await pilot.pause(0.01)
+        await pilot.pause(0.5)
+        started = time.perf_counter()
+        await pilot.press("right_square_bracket")
+        while "CUDA out of memory" not in shown_text(app):
+            await asyncio.sleep(0.001)
         return time.perf_counter() - started
 
 
-def shown_rows(app: QadApp) -> Iterator[str]:
-    """Rows of the log that are on the screen."""
-    for view in app.screen.query(LogView) if isinstance(app.screen, RunDetailScreen) else ():
-        yield from (view.render_line(y).text for y in range(view.size.height))
+def shown_text(app: QadApp) -> str:
+    """What of the log is on the screen."""
+    views = app.screen.query(LogView) if isinstance(app.screen, RunDetailScreen) else ()
+    return "\n".join(view.render_line(y).text for view in views for y in range(view.size.height))
 
 
 def time_often(work: Callable[[], object], repeats: int = REPEATS) -> list[float]:
@@ -129,13 +134,13 @@ def make_figure(size: int, lines: int, seconds: dict[str, float], added: float) 
         (name, f"{1000 * value:.1f}", f"{size / value / 1e6:.0f}" if name in searches else "")
         for name, value in seconds.items()
     ]
-    fast, small = seconds["open"] < BOUND_SECONDS, added < BOUND_MEGABYTES
+    fast, small = seconds["from the key to the screen"] < BOUND_SECONDS, added < BOUND_MEGABYTES
     return Figure(
         title=f"a log of {size / 1e9:.2f} GB, {lines:,} lines",
         columns=("", ">milliseconds", ">MB/s"),
         rows=tuple(rows),
         sentences=(
-            f"{'Under' if fast else 'NOT under'} {BOUND_SECONDS} s from nothing to the last lines.",
+            f"{'Under' if fast else 'NOT under'} {BOUND_SECONDS} s from the key to the last lines on the screen.",
             f"{'Under' if small else 'NOT under'} {BOUND_MEGABYTES:.0f} MB: {added:.1f} MB of memory added, "
             "after 40 blocks up, a jump to the beginning and 60 blocks down.",
             "The file was in the page cache.",

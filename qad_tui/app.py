@@ -61,7 +61,20 @@ class QadApp(App[None]):
 
     TITLE = "qad-tui"
     CSS_PATH = [  # noqa: RUF012 - as Textual declares it
-        f"styles/{name}.tcss" for name in ("app", "runs", "detail", "curves", "log", "new_run", "queue", "chain", "confirm", "compare", "system")
+        f"styles/{name}.tcss"
+        for name in (
+            "app",
+            "runs",
+            "detail",
+            "curves",
+            "log",
+            "new_run",
+            "queue",
+            "chain",
+            "confirm",
+            "compare",
+            "system",
+        )
     ]
     # Screens but the first are imported when they are asked for: the first frame does not wait for them.
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qad_tui.fleet import Fleet
+from qad_tui.fleet import Fleet, RunRow
 from qad_tui.formats import format_fraction, format_loss, short_run_name
 from qad_tui.states import LOOKS, RowState
 
 Way = Literal["off", "terminal", "desktop"]
 NOTIFY_SECONDS = 5
 _ENDS: frozenset[RowState] = frozenset({"done", "stopped", "failed", "killed", "blocked"})
-_LIVE: frozenset[RowState] = frozenset({"running", "starting", "silent", "queued", "unknown"})
+_LIVE: frozenset[RowState] = frozenset({"running", "starting", "silent", "queued"})
 _APPLICATION = "qad-tui"
 
 
@@ -44,24 +43,24 @@ class Ending:
 
 
 class EndingWatch:
-    """Tells each end once: what had ended before the first look is old, and what flickers is told no second time."""
+    """Tells each end once, of runs that were seen alive: what had ended before is old, what flickers is told already."""
 
     def __init__(self) -> None:
-        self._states: Mapping[Path, RowState] | None = None
+        self._live: set[Path] = set()
         self._told: set[tuple[Path, RowState, float]] = set()
 
     def look(self, fleet: Fleet) -> list[Ending]:
         """The runs that have ended since the last look."""
-        before, self._states = self._states, {path: row.state for path, row in fleet.rows.items()}
-        if before is None:
-            return []
         endings: list[Ending] = []
         for path, row in fleet.rows.items():
-            started = row.run.status.started if row.run.status else 0.0
-            event = (path, row.state, started)
-            if before.get(path) in _LIVE and row.state in _ENDS and event not in self._told:
-                self._told.add(event)
-                endings.append(Ending(path, row.state, _words(fleet, path)))
+            if row.state in _LIVE:
+                self._live.add(path)
+            elif row.state in _ENDS and path in self._live:
+                self._live.remove(path)
+                event = (path, row.state, row.run.status.started if row.run.status else 0.0)
+                if event not in self._told:
+                    self._told.add(event)
+                    endings.append(Ending(path, row.state, _words(row)))
         return endings
 
 
@@ -88,11 +87,9 @@ def tell_desktop(ending: Ending) -> bool:
     return done.returncode == 0
 
 
-def _words(fleet: Fleet, path: Path) -> str:
-    row = fleet.rows[path]
-    words = row.view.outlook.words
-    run = row.run
-    if row.state == "done" and run.last_kl is not None:
-        won = f", {format_fraction(run.recovered)} of the gap won back" if run.recovered is not None else ""
-        return f"{words}: held-out KL {format_loss(run.last_kl)}{won}"
-    return words
+def _words(row: RunRow) -> str:
+    run, words = row.run, row.view.outlook.words
+    if row.state != "done" or run.last_kl is None:
+        return words
+    won = f", {format_fraction(run.recovered)} of the gap won back" if run.recovered is not None else ""
+    return f"{words}: held-out KL {format_loss(run.last_kl)}{won}"

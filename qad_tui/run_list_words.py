@@ -19,7 +19,9 @@ def describe_list(rows: Sequence[RunRow], *, shown: int, needle: str, selected: 
     text.append(f"{len(rows)} run{'' if len(rows) == 1 else 's'}", "bold")
     for state, look in LOOKS.items():
         if counts[state]:
-            text.append("  ").append(f"{look.mark} {counts[state]} {state_word(state)}", look.style.replace("bold ", ""))
+            text.append("  ").append(
+                f"{look.mark} {counts[state]} {state_word(state)}", look.style.replace("bold ", "")
+            )
     if needle:
         text.append(f"  ·  {shown} with {needle!r}, escape shows all", "bold yellow")
     if selected:

@@ -30,6 +30,10 @@ _NESTED_REPEAT = re.compile(r"\([^()]*[+*}][^()]*\)[+*{]")
 """Such an expression can take for ever on a line that does not match."""
 
 
+_NOT_QUICK = re.compile(r"\(\?|\[\^|\\[^bdwSB.\\^$|?*+()\[\]{}/-]")
+"""With these a match may go over the end of a line, or depend on what is around it."""
+
+
 class Matcher(Protocol):
     """Says which lines are looked for."""
 
@@ -62,6 +66,7 @@ class LogPattern:
         self._expression = re.compile(source, re.IGNORECASE)
         self._literal = words.lower().encode() if self._is_plain and words.isascii() else None
         self._raw = re.compile(source.encode(), re.IGNORECASE) if words.isascii() else None
+        self._quick = _quick_expression(source)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where the matches stand in a line; those of no width are none."""
@@ -78,6 +83,8 @@ class LogPattern:
         is_clean = b"\x1b" not in block.data and b"\r" not in block.data and not block.dropped
         if self._literal and is_clean:
             yield from self._literal_in(block, self._literal)
+            return
+        if is_clean and self._quick is not None and self._quick.search(block.data.lower()) is None:
             return
         quick = self._raw.search if self._raw is not None and is_clean else None
         offset = block.offset
@@ -111,6 +118,17 @@ class LogPattern:
 
     def _matches(self, raw: bytes, dropped: int) -> bool:
         return bool(self.spans(decode_log_line(raw, dropped) if dropped else shown_line(raw)))
+
+
+def _quick_expression(source: str) -> re.Pattern[bytes] | None:
+    """An expression for a whole block in lower case, which has a match wherever one of its lines has one.
+
+    It takes no longer on a block than line by line, and mostly much less. None where there is none such.
+    """
+    if not source.isascii() or _NOT_QUICK.search(source):
+        return None
+    lowered = re.sub(r"\\.|[A-Z]+", lambda found: found[0] if found[0][0] == "\\" else found[0].lower(), source)
+    return re.compile(lowered.encode(), re.MULTILINE)
 
 
 def search_log(

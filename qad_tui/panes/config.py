@@ -107,7 +107,7 @@ class ConfigPane(RunPane):
             lines = list_config(read_resolved(RunFolder(path).config), theirs)
             self.post_message(ConfigRead(wanted, lines))
         except (QadError, OSError) as error:
-            self.post_message(ConfigRead(wanted, (), _why(error)))
+            self.post_message(ConfigRead(wanted, (), _why(error, wanted)))
 
     @on(ConfigRead)
     def _keep(self, message: ConfigRead) -> None:
@@ -224,7 +224,8 @@ def _stamp_of(path: Path | None) -> float:
         return -1.0
 
 
-def _why(error: QadError | OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "The run folder has no config.yaml: it was made by other scripts, or it is gone."
+def _why(error: QadError | OSError, wanted: ConfigWanted) -> str:
+    for path, stamp in zip((wanted.path, wanted.other), wanted.stamps, strict=True):
+        if stamp < 0 and path is not None:
+            return f"{path.name} has no config.yaml: it was made by other scripts, or its folder is gone."
     return str(error) if isinstance(error, QadError) else f"config.yaml cannot be read: {error.strerror}"

@@ -1,11 +1,312 @@
-"""Compare."""
+"""Several runs side by side: their curves on one chart, what came of each, and how their configs differ."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, cast
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, VerticalScroll
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import Worker, get_current_worker  # pyright: ignore[reportUnknownVariableType]
+
+from qad_core.commands.compare import Exports, export
+from qad_core.errors import QadError, explain_os_error
+from qad_core.run.comparison import Differences, find_differences
+from qad_core.run.store import RunSummary
+from qad_tui.charts import SMOOTHINGS, X_AXES, CurveOptions, XRange
+from qad_tui.curve_data import loss_of_line
+from qad_tui.overlay import LETTERS, metric_keys, overlay
+from qad_tui.panes.curve_charts import BigChart
+from qad_tui.run_follower import LOSS_ONLY, CurveFollower, Curves, CurvesWanted, Followers
 from qad_tui.screens.base import QadScreen
+from qad_tui.screens.pick_run import PickRunScreen
+from qad_tui.widgets.chart import PAN_SHARE, ZOOM_FACTOR, ChartView
+from qad_tui.widgets.comparison_view import ComparisonView
+
+MOST_RUNS = len(LETTERS)
+
+
+@dataclass
+class RunCurvesRead(Message, bubble=False):
+    """One run's metrics were read on."""
+
+    path: Path
+    curves: Curves
+
+
+@dataclass
+class DifferencesFound(Message, bubble=False):
+    """The runs' configs were compared."""
+
+    paths: tuple[Path, ...]
+    differences: Differences
+
+
+@dataclass
+class ExportEnded(Message, bubble=False):
+    """The files were written, or not."""
+
+    written: tuple[Path, ...]
+    problem: str
 
 
 class CompareScreen(QadScreen):
-    """Compare."""
+    """Compares `qad.selected`; runs can be added and taken away here too."""
 
     PLACE = "compare"
+    AUTO_FOCUS: ClassVar[str | None] = "BigChart"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "add_run", "Add a run", id="compare.add"),
+        Binding("d", "drop_run", "Take one away", id="compare.drop"),
+        Binding("n", "next_metric(1)", "Next metric", id="compare.next"),
+        Binding("N", "next_metric(-1)", "Previous metric", id="compare.previous", show=False),
+        Binding("y", "toggle_log_scale", "Log", id="compare.log"),
+        Binding("s", "smooth", "Smooth", id="compare.smooth"),
+        Binding("x", "change_axis", "Axis", id="compare.axis"),
+        Binding("plus,equals_sign", "zoom(1)", "Zoom", id="compare.zoom_in", key_display="+", show=False),
+        Binding("minus", "zoom(-1)", "Zoom out", id="compare.zoom_out", key_display="-", show=False),
+        Binding("0", "show_all", "All", id="compare.all", show=False),
+        Binding("left,left_square_bracket", "step(-1)", "Left", id="compare.left", show=False),
+        Binding("right,right_square_bracket", "step(1)", "Right", id="compare.right", show=False),
+        Binding("v", "toggle_cursor", "Values", id="compare.values", show=False),
+        Binding("j,down", "scroll_tables(1)", "Down", id="compare.down", show=False),
+        Binding("k,up", "scroll_tables(-1)", "Up", id="compare.up", show=False),
+        Binding("w", "export", "Export", id="compare.export"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metric = LOSS_ONLY
+        self.view: XRange | None = None
+        self.curves: dict[Path, Curves] = {}
+        self.differences: Differences | None = None
+        self._compared: tuple[Path, ...] = ()
+        self._known: dict[Path, RunSummary] = {}
+        self._followers = Followers(CurveFollower, MOST_RUNS)
+
+    def compose_body(self) -> ComposeResult:
+        """Why it is empty, or chart and tables."""
+        yield Static("", id="compare-empty")
+        with Container(id="compare"):
+            yield BigChart()
+            with VerticalScroll(id="compare-tables", can_focus=False):
+                yield ComparisonView()
+
+    @property
+    def runs(self) -> list[Path]:
+        """The runs that are compared."""
+        return self.qad.selected[:MOST_RUNS]
+
+    @property
+    def options(self) -> CurveOptions:
+        """How curves are shown, on all screens."""
+        return self.qad.curve_options
+
+    def fleet_changed(self) -> None:
+        """Draw the runs as they are now."""
+        for path in self.runs:
+            if (row := self.qad.fleet.rows.get(path)) is not None:
+                self._known[path] = row.run
+        self.redraw()
+
+    def tick(self) -> None:
+        """Read on."""
+        super().tick()
+        if not self.qad.paused:
+            self.refresh_now()
+
+    def refresh_now(self) -> None:
+        """Read the metrics on, and the configs where the runs are others."""
+        for path in self.runs:
+            follower = self._followers.get(path)
+            if follower.ask(CurvesWanted(self.query_one(BigChart).columns, self.metric, self.options, self.view)):
+                self._serve_in_thread(follower)
+        runs = self._summaries()
+        paths = tuple(run.path for run in runs)
+        if paths != self._compared and len(paths) == len(self.runs):
+            self._compared, self.differences = paths, None
+            self._compare_in_thread(paths, runs)
+
+    def _summaries(self) -> list[RunSummary]:
+        """The runs as last seen; a vanished one stays."""
+        return [self._known[path] for path in self.runs if path in self._known]
+
+    @work(thread=True, group="curves")
+    def _serve_in_thread(self, follower: CurveFollower) -> None:
+        worker = cast("Worker[None]", get_current_worker())
+        for curves in follower.serve(lambda: worker.is_cancelled):
+            self.post_message(RunCurvesRead(follower.path, curves))
+
+    @on(RunCurvesRead)
+    def _keep_curves(self, message: RunCurvesRead) -> None:
+        wanted = message.curves.wanted
+        if wanted is not None and (wanted.only, wanted.view) == (self.metric, self.view):
+            self.curves[message.path] = message.curves
+            self.redraw()
+
+    @work(thread=True, group="differences", exclusive=True)
+    def _compare_in_thread(self, paths: tuple[Path, ...], runs: Sequence[RunSummary]) -> None:
+        self.post_message(DifferencesFound(paths, find_differences(runs)))
+
+    @on(DifferencesFound)
+    def _keep_differences(self, message: DifferencesFound) -> None:
+        if message.paths == self._compared:
+            self.differences = message.differences
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Draw chart and tables, or why there are none."""
+        runs = self._summaries()
+        self.query_one("#compare").display = bool(runs)
+        empty = self.query_one("#compare-empty", Static)
+        empty.display = not runs
+        if not runs:
+            empty.update(why_empty())
+            return
+        paths = [run.path for run in runs]
+        curves = {path: self.curves[path] for path in paths if path in self.curves}
+        chart = overlay(curves, paths, self.metric, self.options, self.view) if curves else None
+        title = " · ".join(part for part in (chart.title if chart else "", self.options.words()) if part)
+        self.query_one(BigChart).show(chart, title=title or "Curves")
+        dark = self.qad.current_theme.dark
+        self.query_one(ComparisonView).show(runs, self.differences, dark=dark)
+
+    def action_add_run(self) -> None:
+        """Pick one more run."""
+        if len(self.runs) >= MOST_RUNS:
+            self.notify(f"{MOST_RUNS} runs are as many as can be told apart: d takes one away.", severity="warning")
+            return
+        rows = [row for path, row in self.qad.fleet.rows.items() if path not in self.runs]
+        self.qad.push_screen(PickRunScreen("Add a run", rows), self._add)
+
+    def _add(self, path: Path | None) -> None:
+        if path is not None:
+            self.qad.selected = [*self.qad.selected, path]
+            self.catch_up()
+
+    def action_drop_run(self) -> None:
+        """Take a run away."""
+        rows = [row for path, row in self.qad.fleet.rows.items() if path in self.runs]
+        self.qad.push_screen(PickRunScreen("Take a run away", rows), self._drop)
+
+    def _drop(self, path: Path | None) -> None:
+        if path is not None:
+            self.qad.selected = [other for other in self.qad.selected if other != path]
+            self.curves.pop(path, None)
+            self.catch_up()
+
+    def action_next_metric(self, direction: int) -> None:
+        """Show the next or the previous metric."""
+        keys = metric_keys(self.curves)
+        place = keys.index(self.metric) if self.metric in keys else 0
+        self._show_metric(keys[(place + direction) % len(keys)])
+
+    def _show_metric(self, key: str) -> None:
+        self.metric = key
+        self.curves = {path: replace(curves, charts={}) for path, curves in self.curves.items()}
+        self.redraw()
+        self.refresh_now()
+
+    def action_toggle_log_scale(self) -> None:
+        """Linear or logarithmic values."""
+        self._change(log_scale=not self.options.log_scale)
+
+    def action_smooth(self) -> None:
+        """Smooth more, or not at all after the most."""
+        place = SMOOTHINGS.index(self.options.smoothing)
+        self._change(smoothing=SMOOTHINGS[(place + 1) % len(SMOOTHINGS)])
+
+    def action_change_axis(self) -> None:
+        """Steps, tokens or time below the chart."""
+        self.view = None
+        place = X_AXES.index(self.options.x_axis)
+        self._change(x_axis=X_AXES[(place + 1) % len(X_AXES)])
+
+    def _change(self, **changes: object) -> None:
+        self.qad.curve_options = replace(self.options, **changes)  # pyright: ignore[reportArgumentType]
+        self.redraw()
+        self.refresh_now()
+
+    def action_zoom(self, direction: int) -> None:
+        """See less of the x axis in more detail, or more of it."""
+        self.query_one(BigChart).zoom(ZOOM_FACTOR if direction > 0 else 1 / ZOOM_FACTOR)
+
+    def action_show_all(self) -> None:
+        """The whole x axis."""
+        self.query_one(BigChart).show_all()
+
+    def action_step(self, direction: int) -> None:
+        """Move the cursor, or the view where there is none."""
+        chart = self.query_one(BigChart)
+        if chart.cursor is None:
+            chart.pan(direction * PAN_SHARE)
+        else:
+            chart.move_cursor(direction)
+
+    def action_toggle_cursor(self) -> None:
+        """Read values out at a cursor, or no longer."""
+        self.query_one(BigChart).toggle_cursor()
+
+    @on(ChartView.ViewWanted)
+    def _keep_view(self, message: ChartView.ViewWanted) -> None:
+        self.view = message.view
+        self.redraw()
+        self.refresh_now()
+
+    def action_scroll_tables(self, lines: int) -> None:
+        """Scroll the tables."""
+        self.query_one("#compare-tables").scroll_relative(y=lines, animate=False)
+
+    def action_export(self) -> None:
+        """Write the metrics as CSV and the chart as SVG, into the working directory, under names that are free."""
+        runs = self._summaries()
+        if runs:
+            own_loss = loss_of_line(runs[0].last_training or {}).key
+            key = own_loss if self.metric == LOSS_ONLY else self.metric
+            self._export_in_thread(runs, key, self.options.log_scale)
+
+    @work(thread=True, group="export", exclusive=True)
+    def _export_in_thread(self, runs: Sequence[RunSummary], key: str, log_scale: bool) -> None:
+        csv, svg = free_path(Path("compare.csv")), free_path(Path(f"compare-{key.replace('/', '-')}.svg"))
+        try:
+            self.post_message(ExportEnded(tuple(export(runs, Exports(csv, svg, key, log_scale))), ""))
+        except QadError as error:
+            self.post_message(ExportEnded((), str(error)))
+        except OSError as error:
+            self.post_message(ExportEnded((), str(explain_os_error(error))))
+
+    @on(ExportEnded)
+    def _tell_exported(self, message: ExportEnded) -> None:
+        if message.problem:
+            self.notify(message.problem, severity="error", markup=False)
+        else:
+            self.notify(f"Wrote {' and '.join(map(str, message.written))}.", markup=False)
+
+
+def free_path(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... that is not there."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_stem(f"{path.stem}-{number}")
+    return found
+
+
+def why_empty() -> Text:
+    """How runs come here."""
+    text = Text.assemble(("No runs to compare yet", "bold"), ".\n\n")
+    for key, purpose in (
+        ("1", "the runs: space selects some, d compares them"),
+        ("a", "add one here"),
+        ("qad_core compare RUN RUN", "the same without the screen, also as CSV and SVG"),
+    ):
+        text.append(f"  {key:<26}", "bold cyan")
+        text.append(f"{purpose}\n")
+    return text

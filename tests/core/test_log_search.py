@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from qad_core.run.log_lines import BLOCK_BYTES, MAX_LINE_BYTES, LineBlock
-from qad_core.run.log_search import Found, LogPattern, search_log
+from qad_core.run.log_search import Found, LogPattern, matching_lines, search_log
 from qad_core.run.log_signs import ErrorLines, Sign, sign_of_line, signs_of_lines
 
 
@@ -49,6 +50,20 @@ def test_a_pattern_is_found_in_both_directions_and_around_the_end(path: Path, wo
     assert search_log(path, pattern, size, forward=False) == Found(second.offset)
     assert search_log(path, pattern, second.offset, forward=False) == Found(first.offset)
     assert search_log(path, pattern, first.offset, forward=False) == Found(second.offset, wrapped=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["^STEP 7$", r"L[O]SS\b", r"\S+ 7", r"[^x]7$", r"(?:q|STEP)\s7", r"\x53tep", r"step \d$", r"x*", r"A|EP 7", "S.+7"],
+)
+def test_every_expression_finds_the_lines_that_python_finds(tmp_path: Path, words: str) -> None:
+    path = tmp_path / "train.log"
+    lines = ["Step 7", "loss", "step", "7", "no LOSS here", "", "steps 77", "x Step 7 y"]
+    path.write_text("\n".join(lines))
+    found = [line.text for line in matching_lines(path, LogPattern(words))]
+    assert found == [
+        line for line in lines if any(re.finditer(words, line, re.IGNORECASE)) and LogPattern(words).spans(line)
+    ]
 
 
 def test_what_is_nowhere_is_not_found_and_the_search_tells_how_far_it_is(path: Path) -> None:

@@ -89,8 +89,8 @@ def queue_then(*keys: str, clock: Clock, after: Callable[[QadApp], None] | None 
         await wait_until(pilot, lambda: app.fleet.polled_at is not None)
         if app.fleet.rows:
             await wait_until(pilot, lambda: app.slurm.answered_at is not None)
-        app.action_go("queue")
         clock.unix_time = NOW + 5
+        app.action_go("queue")
         await wait_until(pilot, lambda: isinstance(app.screen, QueueScreen) and app.slurm.partitions_at is not None)
         table = app.screen.query_one(QueueTable)
         await wait_until(pilot, lambda: not table.display or app.focused is table)

@@ -1,0 +1,61 @@
+"""Curves of several runs as one chart, and what tells the runs apart: a letter, a colour and the part of the name
+in which they differ. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qad_tui.charts import Band, Chart, CurveOptions, Line, XRange
+from qad_tui.curve_data import CE_LOSS, KD_LOSS, name_of_metric
+from qad_tui.run_follower import LOSS_ONLY, Curves
+
+LETTERS = "ABCDEFGH"
+"""Most runs on one chart: as many as the palette has colours."""
+
+
+def overlay(
+    curves: Mapping[Path, Curves], runs: Sequence[Path], key: str, options: CurveOptions, view: XRange | None
+) -> Chart:
+    """One chart with a line a run, in the runs' order; a run without the metric is named in the notes."""
+    lines: list[Line] = []
+    missing: list[str] = []
+    for number, path in enumerate(runs):
+        found = curves.get(path)
+        chart = next(iter(found.charts.values()), None) if found else None
+        if chart is not None and chart.lines and chart.lines[0].extent is not None:
+            lines.append(replace(chart.lines[0], name=LETTERS[number], style_index=number, band=Band()))
+        elif found is not None:
+            missing.append(LETTERS[number])
+    notes = (f"{', '.join(missing)}: no such metric",) if missing and lines else ()
+    return Chart(
+        lines=tuple(lines),
+        x_axis=options.x_axis,
+        log_scale=options.log_scale,
+        title=title_of(key),
+        view=view,
+        notes=notes,
+        empty_words="None of these runs has a value of it yet: n shows the next metric.",
+    )
+
+
+def title_of(key: str) -> str:
+    """What a metric is called; LOSS_ONLY is each run's own loss."""
+    return "Training loss and held-out twin" if key == LOSS_ONLY else name_of_metric(key)
+
+
+def metric_keys(curves: Mapping[Path, Curves]) -> list[str]:
+    """Metrics of any of the runs: each run's own loss first, then in the order of the runs' grids."""
+    known = dict.fromkeys(key for found in curves.values() for key in found.keys)
+    return [LOSS_ONLY, *(key for key in known if key not in (KD_LOSS.key, CE_LOSS.key))]
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The part of each name that the others do not share, cut at dashes: `lr1e-06-qat` against `lr1e-06-long`."""
+    if len(set(names)) < 2:
+        return list(names)
+    pieces = [name.split("-") for name in names]
+    common = next((place for place, parts in enumerate(zip(*pieces, strict=False)) if len(set(parts)) > 1), 0)
+    return ["-".join(parts[common:]) or parts[-1] for parts in pieces]

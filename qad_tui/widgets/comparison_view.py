@@ -1,0 +1,75 @@
+"""Results and config differences of several runs, a column a run, named by the letters of the chart above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from textual.widgets import Static
+
+from qad_core.run.comparison import Differences, result_rows
+from qad_core.run.store import RunSummary
+from qad_tui.formats import shorten_middle
+from qad_tui.overlay import LETTERS, distinct_names
+from qad_tui.widgets.chart import PALETTES
+
+_LABEL_COLUMNS = 22
+
+
+class ComparisonView(Static):
+    """Redrawn only when what it shows or its width changed."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self._shown: tuple[object, ...] = ()
+
+    def show(self, runs: Sequence[RunSummary], differences: Differences | None, *, dark: bool) -> None:
+        """Show runs as they are now; None while their configs are being read."""
+        wanted = (tuple(runs), differences, dark, self.content_size.width)
+        if wanted != self._shown:
+            self._shown = wanted
+            self.update(describe_comparison(runs, differences, dark=dark, width=self.content_size.width))
+
+
+def describe_comparison(
+    runs: Sequence[RunSummary], differences: Differences | None, *, dark: bool, width: int
+) -> Group:
+    """Names, results, and the keys in which the configs differ."""
+    room = max(8, (max(width, 40) - _LABEL_COLUMNS) // max(len(runs), 1) - 2)
+    styles = [PALETTES[dark][number] for number in range(len(runs))]
+    results = _table(styles)
+    names = distinct_names([run.name for run in runs])
+    results.add_row("", *(Text(shorten_middle(name, room), "bold") for name in names))
+    for label, words in result_rows(runs):
+        results.add_row(Text(label, "dim"), *words)
+    return Group(results, Text(), *_differences(runs, differences, styles, room))
+
+
+def _differences(
+    runs: Sequence[RunSummary], differences: Differences | None, styles: Sequence[str], room: int
+) -> list[Table | Text]:
+    if differences is None:
+        return [Text("reading their configs …", "dim")]
+    parts: list[Table | Text] = [
+        Text(f"⚠ {name}: its config is not compared: {why}", "bold yellow") for name, why in differences.unknown.items()
+    ]
+    if not differences.values:
+        return [*parts, Text("Their configs are the same.")] if len(runs) - len(differences.unknown) > 1 else parts
+    table = _table(styles)
+    for key, values in differences.values.items():
+        table.add_row(Text(key, "dim"), *(Text(shorten_middle(_words(value), room)) for value in values))
+    return [*parts, Text("Their configs differ in", "bold"), table]
+
+
+def _words(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _table(styles: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column("", min_width=_LABEL_COLUMNS)
+    for letter, style in zip(LETTERS, styles, strict=False):
+        table.add_column(Text(f"━ {letter}", f"bold {style}"), justify="left")
+    return table
