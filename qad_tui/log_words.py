@@ -5,6 +5,7 @@ Pure; no Textual.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from qad_tui.formats import shorten_middle
@@ -49,7 +50,7 @@ def where_in_file(window: LogWindow, line: WindowLine | None) -> str:
     percent = f"{100 * line.offset / window.size:.0f} %"
     if window.first_number is None:
         return f"{percent} of {format_bytes(window.size)}"
-    number = window.first_number + next((at for at, one in enumerate(window.lines) if one.offset == line.offset), 0)
+    number = window.first_number + bisect_left(window.lines, line.offset, key=lambda one: one.offset)
     return f"line {number:,} · {percent} of {format_bytes(window.size)}"
 
 

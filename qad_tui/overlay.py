@@ -1,4 +1,4 @@
-"""Curves of several runs as one chart, and what tells the runs apart: a letter, a colour and the part of the name
+"""Curves of several runs as one chart, and what tells the runs apart: a number, a colour and the part of the name
 in which they differ. Pure.
 """
 
@@ -12,23 +12,24 @@ from qad_tui.charts import Band, Chart, CurveOptions, Line, XRange
 from qad_tui.curve_data import CE_LOSS, KD_LOSS, name_of_metric
 from qad_tui.run_follower import LOSS_ONLY, Curves
 
-LETTERS = "ABCDEFGH"
-"""Most runs on one chart: as many as the palette has colours."""
+SIGNS = "12345678"
+"""What runs are called on the chart and above the tables; as many as the palette has colours."""
 
 
 def overlay(
     curves: Mapping[Path, Curves], runs: Sequence[Path], key: str, options: CurveOptions, view: XRange | None
 ) -> Chart:
     """One chart with a line a run, in the runs' order; a run without the metric is named in the notes."""
+    names = distinct_names([path.name for path in runs])
     lines: list[Line] = []
     missing: list[str] = []
     for number, path in enumerate(runs):
         found = curves.get(path)
         chart = next(iter(found.charts.values()), None) if found else None
         if chart is not None and chart.lines and chart.lines[0].extent is not None:
-            lines.append(replace(chart.lines[0], name=LETTERS[number], style_index=number, band=Band()))
+            lines.append(replace(chart.lines[0], name=names[number], style_index=number, band=Band()))
         elif found is not None:
-            missing.append(LETTERS[number])
+            missing.append(SIGNS[number])
     notes = (f"{', '.join(missing)}: no such metric",) if missing and lines else ()
     return Chart(
         lines=tuple(lines),
@@ -53,9 +54,10 @@ def metric_keys(curves: Mapping[Path, Curves]) -> list[str]:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The part of each name that the others do not share, cut at dashes: `lr1e-06-qat` against `lr1e-06-long`."""
-    if len(set(names)) < 2:
+    """The part of each name behind what all share, cut at dashes: `lr1e-06-qat` against `lr1e-06-long`."""
+    if len(names) < 2:
         return list(names)
     pieces = [name.split("-") for name in names]
-    common = next((place for place, parts in enumerate(zip(*pieces, strict=False)) if len(set(parts)) > 1), 0)
-    return ["-".join(parts[common:]) or parts[-1] for parts in pieces]
+    most = min(len(parts) for parts in pieces) - 1
+    common = next((place for place in range(most) if len({parts[place] for parts in pieces}) > 1), most)
+    return ["-".join(parts[common:]) for parts in pieces]

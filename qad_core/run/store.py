@@ -138,34 +138,14 @@ class RunSummary:
 
 @dataclass
 class _Seen:
-    """What has been read of one metrics file so far."""
+    """A run as it was seen last."""
 
-    reader: MetricsReader
-    last_training: MetricsLine | None = None
-    evaluations: list[MetricsLine] = field(default_factory=list[MetricsLine])
-    step_ms: deque[float] = field(default_factory=lambda: deque[float](maxlen=RECENT_STEPS))
-    losses: ThinnedHistory = field(default_factory=lambda: ThinnedHistory(LOSS_SPANS))
-    health: HealthWatch = field(default_factory=HealthWatch)
-    findings: tuple[Finding, ...] = ()
-    loss_history: tuple[float, ...] = ()
-
-    def read_on(self) -> None:
-        lines, restarted = self.reader.read_new()
-        if restarted:
-            self.last_training, self.evaluations, self.health = None, [], HealthWatch()
-            self.step_ms.clear()
-            self.losses.clear()
-        if not lines and not restarted:
-            return
-        self.evaluations = merge_evaluations(self.evaluations, [line for line in lines if is_evaluation(line)])
-        for line in lines:
-            if not is_evaluation(line):
-                self.last_training = line
-                self.step_ms.append(line.get("step_ms") or 0.0)
-                if (loss := loss_of(line)) is not None:
-                    self.losses.append(loss)
-        self.health.extend(lines)
-        self.findings, self.loss_history = self.health.findings(), self.losses.means()
+    digest: MetricsDigest
+    files: tuple[Path, Path]
+    """Its status.json and its metrics.jsonl."""
+    stamps: tuple[Stamp, Stamp] | None = None
+    """Those of the files when they were read last."""
+    summary: RunSummary | None = None
 
 
 class RunStore:
@@ -188,26 +168,52 @@ class RunStore:
             self._seen.pop(path, None)
 
     def summarize(self, path: Path) -> RunSummary:
-        """The run in one folder, reading its metrics on from the last time."""
+        """The run in one folder, reading its metrics on from the last time; the same object while nothing changes.
+
+        Raises OSError where its metrics cannot be read.
+        """
+        seen = self._seen.get(path) or self._see(path)
+        stamps = (_stamp_of(seen.files[0]), _stamp_of(seen.files[1]))
+        known = seen.summary if stamps == seen.stamps else None
+        if known is not None and known.status is not None:
+            # A process that has ended lives no more; only one that lived then may have ended since.
+            if known.alive == (known.alive and writer_lives(known.status)) and (known.alive or _is_settled(known)):
+                return known
+        seen.summary = self._summarize_anew(path, seen, known, stamps)
+        seen.stamps = stamps
+        return seen.summary
+
+    def _see(self, path: Path) -> _Seen:
         folder = RunFolder(path)
-        seen = self._seen.setdefault(path, _Seen(MetricsReader(folder.metrics)))
-        status = read_status(folder.status)
-        seen.read_on()
+        return self._seen.setdefault(path, _Seen(MetricsDigest(folder.metrics), (folder.status, folder.metrics)))
+
+    def _summarize_anew(
+        self, path: Path, seen: _Seen, known: RunSummary | None, stamps: tuple[Stamp, Stamp]
+    ) -> RunSummary:
+        folder, digest = RunFolder(path), seen.digest
+        status = known.status if known is not None else read_status(folder.status)
+        if known is None:
+            digest.read_on()
         alive = status is not None and writer_lives(status)
         return RunSummary(
             path=path,
             state=run_state(folder, status, alive=alive),
             status=status,
             alive=alive,
-            last_training=seen.last_training,
-            evaluations=tuple(seen.evaluations),
-            recent_step_ms=tuple(seen.step_ms),
-            bad_lines=seen.reader.bad_lines,
-            updated=max(_modified(folder.status), _modified(folder.metrics)),
-            loss_history=seen.loss_history,
-            findings=seen.findings,
-            longest_pause=seen.health.longest_pause,
+            last_training=digest.last_training,
+            evaluations=tuple(digest.evaluations),
+            recent_step_ms=tuple(digest.step_ms),
+            bad_lines=digest.bad_lines,
+            updated=max(stamp.modified for stamp in stamps),
+            loss_history=digest.loss_history,
+            findings=digest.findings,
+            longest_pause=digest.longest_pause,
         )
+
+
+def _is_settled(run: RunSummary) -> bool:
+    """Whether its status is the last word; a writer elsewhere that was silent may speak again, with a new status."""
+    return not run.alive
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunSummary]:

@@ -22,7 +22,7 @@ from qad_core.run.comparison import Differences, find_differences
 from qad_core.run.store import RunSummary
 from qad_tui.charts import SMOOTHINGS, X_AXES, CurveOptions, XRange
 from qad_tui.curve_data import loss_of_line
-from qad_tui.overlay import LETTERS, metric_keys, overlay
+from qad_tui.overlay import SIGNS, metric_keys, overlay
 from qad_tui.panes.curve_charts import BigChart
 from qad_tui.run_follower import LOSS_ONLY, CurveFollower, Curves, CurvesWanted, Followers
 from qad_tui.screens.base import QadScreen
@@ -30,7 +30,7 @@ from qad_tui.screens.pick_run import PickRunScreen
 from qad_tui.widgets.chart import PAN_SHARE, ZOOM_FACTOR, ChartView
 from qad_tui.widgets.comparison_view import ComparisonView
 
-MOST_RUNS = len(LETTERS)
+MOST_RUNS = len(SIGNS)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Results and config differences of several runs, a column a run, named by the letters of the chart above."""
+"""Results and config differences of several runs, a column a run, numbered as on the chart."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from textual.widgets import Static
 from qad_core.run.comparison import Differences, result_rows
 from qad_core.run.store import RunSummary
 from qad_tui.formats import shorten_middle
-from qad_tui.overlay import LETTERS, distinct_names
+from qad_tui.overlay import SIGNS, distinct_names
 from qad_tui.widgets.chart import PALETTES
 
-_LABEL_COLUMNS = 22
+_LABEL_COLUMNS = 15
 
 
 class ComparisonView(Static):
@@ -43,7 +43,7 @@ def describe_comparison(
     names = distinct_names([run.name for run in runs])
     results.add_row("", *(Text(shorten_middle(name, room), "bold") for name in names))
     for label, words in result_rows(runs):
-        results.add_row(Text(label, "dim"), *words)
+        results.add_row(Text(label.partition(",")[0], "dim"), *(word.replace("->", "→") for word in words))
     return Group(results, Text(), *_differences(runs, differences, styles, room))
 
 
@@ -70,6 +70,6 @@ def _words(value: object) -> str:
 def _table(styles: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     table.add_column("", min_width=_LABEL_COLUMNS)
-    for letter, style in zip(LETTERS, styles, strict=False):
-        table.add_column(Text(f"━ {letter}", f"bold {style}"), justify="left")
+    for sign, style in zip(SIGNS, styles, strict=False):
+        table.add_column(Text(f"{sign}━", f"bold {style}"))
     return table

@@ -20,7 +20,7 @@ from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job
 from qad_core.run.metrics import MetricsWriter, Number
-from qad_core.run.status import Phase, Status, write_status
+from qad_core.run.status import Phase, Status, read_status, write_status
 
 NO_PROCESS = 2**22 + 1
 """A process number above Linux's largest, so that no process has it."""
@@ -53,6 +53,19 @@ class FakeRun:
         self._writer = MetricsWriter(self.folder.metrics)
         self.log(f"INFO  run {self.name}")
         self.log("INFO  teacher loaded, student quantized to NVFP4 (210 linears), calibrated on 16 sequences")
+
+    @classmethod
+    def again(cls, path: Path, train_iterations: int, *, pid: int) -> FakeRun:
+        """The run in a folder that this class has made, to go on with by process `pid`."""
+        run = object.__new__(cls)
+        run.root, run.name, run.train_iterations, run.pid = path.parent, path.name, train_iterations, pid
+        run.folder, run.loss_key, run.first_kl, run.final_kl = RunFolder(path), "loss/kd", 0.42, 0.09
+        run.log_path = run.folder.logs / "student_qad_20260101-120000.log"
+        status = read_status(run.folder.status)
+        assert status is not None
+        run.step, run.started = status.step, time.time() - status.step * STEP_SECONDS
+        run._random, run._writer = random.Random(run.name), MetricsWriter(run.folder.metrics)
+        return run
 
     @property
     def clock(self) -> float:
@@ -207,7 +220,7 @@ def write_config(run: FakeRun, *overrides: str) -> None:
 
 
 def fail_for_memory(run: FakeRun) -> None:
-    """Let the newest start of a run end with a GPU out of memory, as its log and jobs.jsonl tell it; it has a config."""
+    """Let the newest start of a run, which gets a config, end with a GPU out of memory."""
     write_config(run, "train.micro_batch_size=4", "cluster.kind=local")
     ended = time.time()
     run.log(

@@ -58,7 +58,7 @@ async def settle(pilot: Pilot[None]) -> None:
 def run_is_shown(app: QadApp) -> bool:
     """Whether curve and log of a run are on the screen."""
     charts, logs = app.screen.query(BigChart), app.screen.query(LogView)
-    return all(chart.chart is not None for chart in charts) and all(log.line_count for log in logs)
+    return all(chart.chart is not None for chart in charts) and all(log.lines for log in logs)
 
 
 def run_is_opened(app: QadApp) -> bool:
@@ -92,10 +92,6 @@ def test_a_failed_run_on_a_logarithmic_scale(app: QadApp, fleet: dict[str, FakeR
 
 def test_a_quiet_run_is_stale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
     assert snap_compare(app, terminal_size=(120, 40), run_before=pressing("j", until=run_is_shown))
-
-
-def test_the_log(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
-    assert snap_compare(app, terminal_size=(80, 24), run_before=pressing("l", until=run_is_shown))
 
 
 def test_the_keys(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:

@@ -121,7 +121,7 @@ def test_metrics_that_cannot_be_read_any_more(
 
 
 def test_no_metric_of_a_name(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
-    run_before = curves_then(fleet["running"].folder.path, "slash", "q", "q")
+    run_before = curves_then(fleet["running"].folder.path, "slash", "q", "q", "enter")
     assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
 
 
