@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qad_core import __version__
 
+SERVE_PORT = 8000
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `qad-tui [ROOT ...]`."""
     parsed = make_parser().parse_args(arguments)
+    roots = parsed.roots or default_roots(os.environ)
+    if parsed.serve:
+        sys.exit(serve(["--demo"] if parsed.demo else [str(root) for root in roots], parsed.port))
+    if parsed.demo:
+        run_demo(mouse=not parsed.no_mouse)
+        return
     from qad_tui.app import QadApp
 
-    QadApp(parsed.roots or default_roots(os.environ)).run()
+    QadApp(roots).run(mouse=not parsed.no_mouse)
+
+
+def run_demo(*, mouse: bool) -> None:
+    """Show the recorded fleet."""
+    from qad_tui.app import QadApp
+    from qad_tui.demo.start import demo_fleet
+
+    with demo_fleet() as fleet:
+        QadApp([fleet.root], client=fleet.client).run(mouse=mouse)
+
+
+def serve(arguments: Sequence[str], port: int) -> int:
+    """Show the screen in a browser of this machine: whoever reaches the port can do what you can; the exit code."""
+    try:
+        from textual_serve.server import Server  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+    except ImportError:
+        print("error: --serve needs textual-serve\n  Install it: pip install 'qad[serve]'", file=sys.stderr)
+        return 2
+    command = shlex.join([sys.executable, "-m", "qad_tui", *arguments])
+    Server(command, host="127.0.0.1", port=port, title="qad-tui").serve()  # pyright: ignore[reportUnknownMemberType]
+    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,6 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="ROOT",
         help="folders with run folders, or run folders (default: $QAD_CHECKPOINT_ROOT, else ./runs)",
     )
+    parser.add_argument("--demo", action="store_true", help="show a recorded fleet; needs no cluster and no runs")
+    parser.add_argument("--serve", action="store_true", help="show it in a browser, on this machine's loopback only")
+    parser.add_argument("--port", type=int, default=SERVE_PORT, help=f"port of --serve (default: {SERVE_PORT})")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     parser.add_argument("--version", action="version", version=f"qad-tui {__version__}")
     return parser
 

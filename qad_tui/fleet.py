@@ -76,6 +76,7 @@ class Fleet:
 class _Starts:
     """A jobs.jsonl as it was read last."""
 
+    path: Path
     stamp: tuple[int, int] = (-1, -1)
     jobs: tuple[Job, ...] = ()
 
@@ -129,7 +130,11 @@ class FleetModel:
             run = self._store.summarize(path)
             if not run.updated and not is_run_folder(path):  # it had been one
                 return
-            row = self._make_row(run, answers)
+            jobs = self._jobs_of(run)
+            if known is not None and _is_final(known, run, jobs):
+                found[path] = known
+                return
+            row = self._make_row(run, jobs, answers)
         except OSError as error:
             problems.append(f"{path.name}: {error.strerror}")
             if known is not None:
@@ -138,9 +143,9 @@ class FleetModel:
         self._misses.pop(path, None)
         found[path] = known if known is not None and known == row else row
 
-    def _make_row(self, run: RunSummary, answers: SlurmAnswers) -> RunRow:
+    def _make_row(self, run: RunSummary, jobs: Sequence[Job], answers: SlurmAnswers) -> RunRow:
         now = self._clock()
-        return RunRow(view_run(run, self._jobs_of(run), answers, now), run.health(now))
+        return RunRow(view_run(run, jobs, answers, now), run.health(now))
 
     def _keep_missing(self, found: dict[Path, RunRow]) -> None:
         """Rows whose folders are not there stay for some looks, called gone."""
@@ -154,11 +159,18 @@ class FleetModel:
                 del self._misses[path]
 
     def _jobs_of(self, run: RunSummary) -> tuple[Job, ...]:
-        starts = self._starts.setdefault(run.path, _Starts())
-        stamp = _stamp_of(run.folder.jobs)
+        starts = self._starts.get(run.path) or self._starts.setdefault(run.path, _Starts(run.folder.jobs))
+        stamp = _stamp_of(starts.path)
         if stamp != starts.stamp:
-            starts.stamp, starts.jobs = stamp, jobs_of(run)
+            starts.jobs = jobs_of(run)
+            starts.stamp = stamp
         return starts.jobs
+
+
+def _is_final(known: RunRow, run: RunSummary, jobs: tuple[Job, ...]) -> bool:
+    """Whether a row says the same whatever the time and SLURM say: nothing lives, and no link asks for an answer."""
+    unchanged = known.run is run and known.view.jobs is jobs and not known.gone
+    return unchanged and run.state != "running" and not known.view.links
 
 
 def _folders_in(root: Path) -> Iterator[Path]:
@@ -170,7 +182,7 @@ def _folders_in(root: Path) -> Iterator[Path]:
 
 def _stamp_of(path: Path) -> tuple[int, int]:
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except FileNotFoundError:
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)

@@ -43,7 +43,7 @@ class Ending:
 
 
 class EndingWatch:
-    """Tells each end once, of runs that were seen alive: what had ended before is old, what flickers is told already."""
+    """Tells each end once, of runs that were seen alive: what had ended before is old news."""
 
     def __init__(self) -> None:
         self._live: set[Path] = set()

@@ -7,24 +7,24 @@ from where it stopped, so that a refresh costs what has been written since.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import socket
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 
 from qad_core.errors import RunError
 from qad_core.run.folder import RunFolder
-from qad_core.run.health import Finding, HealthWatch, find_stall
+from qad_core.run.health import Finding, find_stall
 from qad_core.run.health_rules import loss_of
-from qad_core.run.history import ThinnedHistory
-from qad_core.run.metrics import MetricsLine, MetricsReader, is_evaluation
-from qad_core.run.progress import eta_seconds, merge_evaluations, recovered_fraction
+from qad_core.run.metrics import MetricsLine
+from qad_core.run.metrics_digest import MetricsDigest
+from qad_core.run.progress import eta_seconds, recovered_fraction
 from qad_core.run.redact import shorten
 from qad_core.run.status import Status, read_status
 
@@ -36,10 +36,6 @@ SILENCE_SECONDS = 300.0
 CLOCK_SLACK_SECONDS = 2.0
 LONGEST_ERROR = 600
 """Characters of an error beside a state."""
-RECENT_STEPS = 50
-"""Steps whose times make the ETA."""
-LOSS_SPANS = 24
-"""Means that the loss of a run is kept in, for a small picture of it; up to twice as many."""
 RANK_SUFFIX = re.compile(r"_rank(\d+)$")
 
 
@@ -136,6 +132,19 @@ class RunSummary:
         return describe(self.state, self.status)
 
 
+class Stamp(NamedTuple):
+    """What tells one content of a file from the next."""
+
+    modified: float = 0.0
+    """Unix time; 0 for a file that is not there."""
+    size: int = 0
+    inode: int = 0
+    modified_ns: int = 0
+
+
+_NO_FILE = Stamp()
+
+
 @dataclass
 class _Seen:
     """A run as it was seen last."""
@@ -176,44 +185,36 @@ class RunStore:
         stamps = (_stamp_of(seen.files[0]), _stamp_of(seen.files[1]))
         known = seen.summary if stamps == seen.stamps else None
         if known is not None and known.status is not None:
-            # A process that has ended lives no more; only one that lived then may have ended since.
-            if known.alive == (known.alive and writer_lives(known.status)) and (known.alive or _is_settled(known)):
+            # Without a new status, one that lived may have ended since, and one that had ended lives no more.
+            if not known.alive or writer_lives(known.status):
                 return known
-        seen.summary = self._summarize_anew(path, seen, known, stamps)
-        seen.stamps = stamps
+        status = known.status if known is not None else read_status(seen.files[0])
+        if known is None:
+            seen.digest.read_on()
+        seen.summary, seen.stamps = _summary(path, status, seen.digest, stamps), stamps
         return seen.summary
 
     def _see(self, path: Path) -> _Seen:
         folder = RunFolder(path)
         return self._seen.setdefault(path, _Seen(MetricsDigest(folder.metrics), (folder.status, folder.metrics)))
 
-    def _summarize_anew(
-        self, path: Path, seen: _Seen, known: RunSummary | None, stamps: tuple[Stamp, Stamp]
-    ) -> RunSummary:
-        folder, digest = RunFolder(path), seen.digest
-        status = known.status if known is not None else read_status(folder.status)
-        if known is None:
-            digest.read_on()
-        alive = status is not None and writer_lives(status)
-        return RunSummary(
-            path=path,
-            state=run_state(folder, status, alive=alive),
-            status=status,
-            alive=alive,
-            last_training=digest.last_training,
-            evaluations=tuple(digest.evaluations),
-            recent_step_ms=tuple(digest.step_ms),
-            bad_lines=digest.bad_lines,
-            updated=max(stamp.modified for stamp in stamps),
-            loss_history=digest.loss_history,
-            findings=digest.findings,
-            longest_pause=digest.longest_pause,
-        )
 
-
-def _is_settled(run: RunSummary) -> bool:
-    """Whether its status is the last word; a writer elsewhere that was silent may speak again, with a new status."""
-    return not run.alive
+def _summary(path: Path, status: Status | None, digest: MetricsDigest, stamps: tuple[Stamp, Stamp]) -> RunSummary:
+    alive = status is not None and writer_lives(status)
+    return RunSummary(
+        path=path,
+        state=run_state(RunFolder(path), status, alive=alive),
+        status=status,
+        alive=alive,
+        last_training=digest.last_training,
+        evaluations=tuple(digest.evaluations),
+        recent_step_ms=tuple(digest.step_ms),
+        bad_lines=digest.bad_lines,
+        updated=max(stamp.modified for stamp in stamps),
+        loss_history=digest.loss_history,
+        findings=digest.findings,
+        longest_pause=digest.longest_pause,
+    )
 
 
 def find_runs(roots: Sequence[Path]) -> list[RunSummary]:
@@ -331,6 +332,14 @@ def _children(root: Path) -> list[Path]:
         return []
     except PermissionError as error:
         raise RunError(f"The folder {root} may not be read.", "Ask its owner, or name another root.") from error
+
+
+def _stamp_of(path: Path) -> Stamp:
+    try:
+        stat = os.stat(path)
+    except (FileNotFoundError, PermissionError):
+        return _NO_FILE
+    return Stamp(stat.st_mtime, stat.st_size, stat.st_ino, stat.st_mtime_ns)
 
 
 def _modified(path: Path) -> float:
