@@ -20,9 +20,11 @@ from qad_core.run.metrics import is_evaluation
 from qad_core.run.status import Status, write_status
 from qad_tui.demo.recording import HOME, DemoLink, DemoRun, RecordedRun
 
+TIME_LIMIT_SECONDS = 900
+"""Walltime of the recorded links."""
 NO_PROCESS = 2**22 + 1
 """A process number above Linux's largest: of a run that has ended."""
-_STEP_OF_LOG = re.compile(r"\bstep (\d+)\b")
+_STEP_OF_LOG = re.compile(r"\b(?:iteration|at step|step) (\d+)\b")
 
 
 @dataclass
@@ -76,7 +78,7 @@ class ReplayedRun:
         self._written += len(lines)
         if lines:
             with self.folder.metrics.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({**line, "time": self._shifted(line)}) + "\n" for line in lines)
+                file.writelines(json.dumps(self._slowed(line)) + "\n" for line in lines)
         self._write_log(step)
         if lines or not self.folder.status.exists():
             self._write_status(step, is_evaluation(lines[-1]) if lines else False)  # type: ignore[arg-type]
@@ -134,7 +136,7 @@ class ReplayedRun:
                 "submitted": self.began - 900,
                 "slurm_job_id": link.job_id,
                 "dependency": f"afterany:{self.plan.links[number - 2].job_id}" if number > 1 else "",
-                "time_limit_seconds": 3600,
+                "time_limit_seconds": TIME_LIMIT_SECONDS,
                 **known,
             }
         )
@@ -155,8 +157,14 @@ class ReplayedRun:
         pace = self.plan.seconds_a_step
         return self.began + (self._time_of(step) - self._time_of(0) if pace is None else pace * step)
 
-    def _shifted(self, line: dict[str, object]) -> float:
-        return self._time_at(int(str(line["step"])))
+    def _slowed(self, line: dict[str, object]) -> dict[str, object]:
+        """The line with the time of the replay, and the pace of one in slow motion."""
+        line = {**line, "time": self._time_at(int(str(line["step"])))}
+        if self.plan.seconds_a_step is not None and "step_ms" in line:
+            slower = 1000 * self.plan.seconds_a_step / float(str(line["step_ms"]))
+            line["step_ms"] = 1000 * self.plan.seconds_a_step
+            line["tokens_per_s"] = float(str(line["tokens_per_s"])) / slower
+        return line
 
     def _time_of(self, step: int) -> float:
         """Recorded Unix time of a step."""

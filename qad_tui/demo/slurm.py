@@ -16,9 +16,8 @@ from qad_core.slurm.partitions import PartitionEntry
 from qad_core.slurm.queue_view import own_name
 from qad_core.slurm.records import AccountingEntry, QueueEntry
 from qad_tui.demo.recording import DemoLink
-from qad_tui.demo.replay import ReplayedRun
+from qad_tui.demo.replay import TIME_LIMIT_SECONDS, ReplayedRun
 
-TIME_LIMIT_SECONDS = 3600
 _OTHERS = (
     ("maria", "llama-sft", "RUNNING", "", 8, "node[02-09]", 5400.0),
     ("chen", "eval-sweep", "RUNNING", "", 1, "node10", 900.0),
