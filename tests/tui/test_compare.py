@@ -29,7 +29,7 @@ def lines_of(app: QadApp) -> list[str]:
 async def test_runs_selected_in_the_list_are_compared_on_one_chart(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await wait_until(pilot, lambda: len(app.fleet.rows) == len(fleet) + 1)
-        await pilot.press("space", "j", "space", "d")
+        await pilot.press("space", "space", "d")
         await wait_until(pilot, lambda: isinstance(app.screen, CompareScreen) and len(lines_of(app)) == 2)
         assert set(screen_of(app).runs) == {fleet["running"].folder.path, fleet["evaluating"].folder.path}
         await wait_until(pilot, lambda: screen_of(app).differences is not None)

@@ -36,7 +36,7 @@ def pressing(*keys: str, until: Callable[[QadApp], bool]) -> Callable[[Pilot[Non
     async def run_before(pilot: Pilot[None]) -> None:
         app = pilot.app
         assert isinstance(app, QadApp)
-        await wait_until(pilot, lambda: any(table.row_count == 8 for table in app.screen.query(RunTable)))
+        await wait_until(pilot, lambda: any(len(table.rows) == 8 for table in app.screen.query(RunTable)))
         await pilot.press(*keys)
         await wait_until(pilot, lambda: until(app))
         await settle(pilot)
@@ -55,20 +55,15 @@ async def settle(pilot: Pilot[None]) -> None:
     await wait_until(pilot, is_steady)
 
 
-def run_is_shown(app: QadApp) -> bool:
-    """Whether curve and log of a run are on the screen."""
-    charts, logs = app.screen.query(BigChart), app.screen.query(LogView)
-    return all(chart.chart is not None for chart in charts) and all(log.lines for log in logs)
-
-
 def run_is_opened(app: QadApp) -> bool:
     """Whether a run has the screen to itself."""
-    return isinstance(app.screen, RunDetailScreen) and run_is_shown(app)
+    return isinstance(app.screen, RunDetailScreen)
 
 
 def list_is_shown(app: QadApp) -> bool:
     """Whether the list is there, and the run beside it where there is room."""
-    return app.size.width < 100 or run_is_shown(app)
+    charts, logs = app.screen.query(BigChart), app.screen.query(LogView)
+    return app.size.width < 100 or (all(chart.chart is not None for chart in charts) and all(log.lines for log in logs))
 
 
 @of_each_size
@@ -77,21 +72,19 @@ def test_the_list(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int],
 
 
 @of_each_size
-def test_a_running_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
+def test_the_overview_of_a_run(
+    app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare
+) -> None:
     assert snap_compare(app, terminal_size=size, run_before=pressing("enter", until=run_is_opened))
 
 
-def test_a_failed_run_on_a_logarithmic_scale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
-    async def run_before(pilot: Pilot[None]) -> None:
-        await pressing("j", "j", "j", "enter", until=run_is_opened)(pilot)
-        await pilot.press("y")
-        await settle(pilot)
-
-    assert snap_compare(app, terminal_size=(120, 40), run_before=run_before)
+@of_each_size
+def test_a_failed_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
+    assert snap_compare(app, terminal_size=size, run_before=pressing("j", "j", "j", "enter", until=run_is_opened))
 
 
 def test_a_quiet_run_is_stale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
-    assert snap_compare(app, terminal_size=(120, 40), run_before=pressing("j", until=run_is_shown))
+    assert snap_compare(app, terminal_size=(120, 40), run_before=pressing("j", until=list_is_shown))
 
 
 def test_the_keys(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
@@ -99,18 +92,21 @@ def test_the_keys(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare)
 
 
 def test_a_vanished_run(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
+    path = fleet["running"].folder.path
+
     async def run_before(pilot: Pilot[None]) -> None:
         await pressing("enter", until=run_is_opened)(pilot)
-        shutil.rmtree(fleet["running"].folder.path)
-        await wait_until(pilot, lambda: bool(app.screen.detail and app.screen.detail.gone))  # type: ignore[attr-defined]
+        shutil.rmtree(path)
+        await wait_until(pilot, lambda: path not in app.fleet.rows)
         await settle(pilot)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
 
 
-def test_no_runs(app: QadApp, snap_compare: Compare) -> None:
+@of_each_size
+def test_no_runs(app: QadApp, size: tuple[int, int], snap_compare: Compare) -> None:
     async def run_before(pilot: Pilot[None]) -> None:
         await wait_until(pilot, lambda: any(words.display for words in app.screen.query("#empty")))
         await settle(pilot)
 
-    assert snap_compare(app, terminal_size=(80, 24), run_before=run_before)
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
