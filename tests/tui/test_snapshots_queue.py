@@ -95,6 +95,7 @@ def queue_then(*keys: str, clock: Clock, after: Callable[[QadApp], None] | None 
         table = app.screen.query_one(QueueTable)
         await wait_until(pilot, lambda: not table.display or app.focused is table)
         clock.unix_time = NOW + 60
+        await settle(pilot)  # a question over the screen keeps the ages below it as they are
         await pilot.press(*keys)
         if after is not None:
             after(app)
