@@ -26,6 +26,9 @@ from benchmarks.demo_cost import measure_demo
 from benchmarks.figure import Figure, print_figure
 from benchmarks.import_time import measure_import
 from benchmarks.qad_against_qat import measure_qad_against_qat
+from benchmarks.tui_curves import measure_curves
+from benchmarks.tui_fleet import measure_fleet
+from benchmarks.tui_log import measure_log
 from benchmarks.tui_queue import measure_queue
 from qad_core.commands.output import console, error_console
 from qad_core.errors import OutsideError, QadError
@@ -45,6 +48,9 @@ class Options:
 
 FIGURES: dict[str, Callable[[Options], Figure]] = {
     "import": lambda options: measure_import(),
+    "tui-fleet": lambda options: measure_fleet(),
+    "tui-curves": lambda options: measure_curves(),
+    "tui-log": lambda options: measure_log(),
     "tui-queue": lambda options: measure_queue(),
     "split": lambda options: measure_split_apart(options),
     "demo": lambda options: measure_demo(options.root, options.overrides, fresh=options.fresh),

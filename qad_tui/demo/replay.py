@@ -100,7 +100,7 @@ class ReplayedRun:
             "step": step,
             "updated": self.now - (self.plan.ended or 0.0) if ended else time.time(),
             "started": self.began,
-            "host": socket.gethostname(),
+            "host": "node01" if ended else socket.gethostname(),
             "pid": NO_PROCESS if ended else os.getpid(),
         }
         if not ended and step < self.last_step:
