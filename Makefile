@@ -14,7 +14,7 @@ SLURM := tests/slurm/slurm-dev-cluster.sh
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo test lint figures install clean
+.PHONY: demo slurm-demo test lint figures pictures install clean
 
 demo: .venv/.train
 	$(BIN)/qad_core demo
@@ -36,6 +36,9 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+pictures: .venv/.dev
+	$(BIN)/python -m qad_tui.demo.pictures qad_tui/demo/pictures
 
 figures: .venv/.train
 	$(BIN)/python -m benchmarks.figures

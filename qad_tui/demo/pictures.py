@@ -39,7 +39,7 @@ PICTURES = (
 
 async def take(picture: Picture, fleet: DemoFleet, folder: Path) -> Path:
     """Open the screen and write its picture as SVG."""
-    app = QadApp([fleet.root], client=fleet.client, settings=SettingsStore(folder / "no settings"))
+    app = QadApp([fleet.root], client=fleet.client, settings=SettingsStore(fleet.root.parent / "settings"))
     async with app.run_test(size=SIZE) as pilot:
         await _until(pilot, lambda: bool(app.fleet.rows) and app.slurm.answered_at is not None)
         for key in picture.keys:
