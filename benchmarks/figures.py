@@ -1,7 +1,7 @@
 """The project's figures, each with machine and date: `python -m benchmarks.figures [--only NAME] [key=value ...]`.
 
   import           seconds of `import qad_core.cli`, and whether it loads anything heavy
-  tui-fleet        first frame, key presses and CPU of the screen with 200 runs, 20 of them growing, and a squeue that hangs
+  tui-fleet        first frame, keys and CPU of the screen with 200 runs, 20 of them growing, and a squeue that hangs
   tui-curves       first curve of 500,000 metric events, and what following costs
   tui-log          opening, searching and following a log of 1 GB
   tui-queue        CPU of a refresh of the queue's screen with 10,000 jobs

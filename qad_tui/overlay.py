@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qad_tui.charts import Band, Chart, CurveOptions, Line, XRange
 from qad_tui.curve_data import CE_LOSS, KD_LOSS, name_of_metric
+from qad_tui.formats import short_run_name
 from qad_tui.run_follower import LOSS_ONLY, Curves
 
 SIGNS = "12345678"
@@ -60,4 +61,6 @@ def distinct_names(names: Sequence[str]) -> list[str]:
     pieces = [name.split("-") for name in names]
     most = min(len(parts) for parts in pieces) - 1
     common = next((place for place in range(most) if len({parts[place] for parts in pieces}) > 1), most)
+    if common == 0:
+        return [short_run_name(name) for name in names]
     return ["-".join(parts[common:]) for parts in pieces]

@@ -52,8 +52,10 @@ def _differences(
 ) -> list[Table | Text]:
     if differences is None:
         return [Text("reading their configs …", "dim")]
+    signs = {run.name: sign for run, sign in zip(runs, SIGNS, strict=False)}
     parts: list[Table | Text] = [
-        Text(f"⚠ {name}: its config is not compared: {why}", "bold yellow") for name, why in differences.unknown.items()
+        Text(f"⚠ {signs[name]}: its config is not compared: {why}", "bold yellow")
+        for name, why in differences.unknown.items()
     ]
     if not differences.values:
         return [*parts, Text("Their configs are the same.")] if len(runs) - len(differences.unknown) > 1 else parts
