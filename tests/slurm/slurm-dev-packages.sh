@@ -5,7 +5,7 @@
 packages_missing() {
     local pair
     for pair in slurm-client:sinfo slurmctld:slurmctld slurmd:slurmd munge:munged \
-        slurmdbd:slurmdbd mariadb-server:mariadbd mariadb-client:mariadb-admin; do
+        slurmdbd:slurmdbd mariadb-server:mariadbd mariadb-client:mariadb-admin tmux:tmux; do
         command -v "${pair#*:}" >/dev/null || echo "${pair%%:*}"
     done
     compgen -G '/usr/lib*/slurm*/accounting_storage_mysql.so' >/dev/null ||

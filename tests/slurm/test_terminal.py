@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from qad_core.run.store import find_runs
 from tests.slurm.cluster import SlurmCluster
-from tests.slurm.tiny_chain import REPOSITORY
+from tests.slurm.tiny_chain import REPOSITORY, SLOW_START_SECONDS
 
 LOOK_SECONDS = 0.5
 EXPERIMENT = """\
@@ -31,7 +32,7 @@ train:
   sequence_length: 32
   micro_batch_size: 2
   global_batch_size: 8
-  train_samples: 16000
+  train_samples: 80000
   learning_rate: 3e-4
 evaluation:
   interval: 0
@@ -115,8 +116,28 @@ def test_a_person_picks_checks_submits_watches_and_cancels(terminal: Terminal, t
     terminal.wait_for("no problem")
     terminal.wait_for("#SBATCH")
     terminal.press("S")
-    terminal.wait_for("Submit")
-    terminal.wait_for("links")
+    terminal.wait_for("takes the job as it stands")
     terminal.press("Tab")
-    terminal.press("y")
-    terminal.wait_for("Overview", 60)
+    terminal.type("2")
+    terminal.wait_for("--links 2")
+    terminal.press("BTab", "j", "Enter")
+    terminal.wait_for("o Overview")
+    terminal.press("h")
+    terminal.wait_for("(?s)1/2 .*● runs.*2/2 .*○ waits", SLOW_START_SECONDS)
+    terminal.press("c")
+    first = curve_end(terminal.wait_until(lambda screen: curve_end(screen) > 0, "a curve", SLOW_START_SECONDS))
+    terminal.wait_until(lambda screen: curve_end(screen) > first, "a curve that grows", 120)
+    terminal.press("l")
+    terminal.wait_for(r"iteration \d+/10000")
+    terminal.press("h")
+    terminal.press("X")
+    terminal.wait_for("Are you sure")
+    terminal.press("j", "Enter")
+    terminal.wait_for("(?s)(cancelled|saved).*(cancelled|saved)", SLOW_START_SECONDS)
+    assert [run.state for run in find_runs([tmp_path / "runs"])] == ["stopped"]
+
+
+def curve_end(screen: str) -> int:
+    """Greatest number below the charts of the screen: how far the curves have come."""
+    rows = [row.split() for row in screen.splitlines()]
+    return max((int(row[-1]) for row in rows if len(row) > 1 and all(word.isdigit() for word in row)), default=0)
