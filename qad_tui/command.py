@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qad_core import __version__
+
+if TYPE_CHECKING:
+    from qad_tui.app import QadApp
 
 SERVE_PORT = 8000
 
@@ -23,18 +28,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.demo:
         run_demo(mouse=not parsed.no_mouse)
         return
+    app_type = load_app()
+    app_type(roots).run(mouse=not parsed.no_mouse)
+
+
+def load_app() -> type[QadApp]:
+    """Import the application. What is imported stays for good: the garbage collector need not look at it, neither
+    now, which would hold up the first frame, nor later, which would hold up keys.
+    """
+    gc.disable()
     from qad_tui.app import QadApp
 
-    QadApp(roots).run(mouse=not parsed.no_mouse)
+    gc.freeze()
+    gc.enable()
+    return QadApp
 
 
 def run_demo(*, mouse: bool) -> None:
     """Show the recorded fleet."""
-    from qad_tui.app import QadApp
     from qad_tui.demo.start import demo_fleet
 
     with demo_fleet() as fleet:
-        QadApp([fleet.root], client=fleet.client).run(mouse=mouse)
+        load_app()([fleet.root], client=fleet.client).run(mouse=mouse)
 
 
 def serve(arguments: Sequence[str], port: int) -> int:

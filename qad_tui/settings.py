@@ -25,7 +25,7 @@ HOME_VARIABLE = "QAD_TUI_HOME"
 class Settings(BaseModel):
     """settings.toml; every field has a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     theme: str = ""
     """Name of a theme; empty takes the one chosen last on the screen."""
@@ -42,7 +42,7 @@ class Settings(BaseModel):
 class State(BaseModel):
     """state.json: what was chosen on the screen last."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     theme: str = ""
     """Chosen theme."""

@@ -42,7 +42,7 @@ SlurmJobId = Annotated[str, AfterValidator(_check_job_id)]
 class Job(BaseModel):
     """One start of a run, with its end where there was one."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
     id: str
     """Tells starts apart: `local-HOST-PID-TIME`, or `slurm-TOKEN`."""

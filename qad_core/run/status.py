@@ -31,7 +31,7 @@ ENDED: frozenset[str] = frozenset({"done", "stopped", "failed"})
 class Status(BaseModel):
     """One state of a run."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True, allow_inf_nan=False)
 
     phase: Phase
     """What the trainer is at."""

@@ -30,6 +30,7 @@ from qad_tui.panes.base import RunPane
 from qad_tui.queue_questions import CHAIN, JOBS, chain_choices
 from qad_tui.screens.confirm import Choice, ConfirmScreen
 from qad_tui.widgets.chain_view import ChainTable, describe_link, describe_timeline
+from qad_tui.widgets.words import Words
 
 CANCEL_PATIENCE_SECONDS = 30
 SUBMIT_PATIENCE_SECONDS = 120
@@ -72,12 +73,12 @@ class ChainPane(RunPane):
 
     def compose(self) -> ComposeResult:
         """Words, links, timeline, the link under the cursor."""
-        yield Static("", id="chain-words")
+        yield Words("", id="chain-words")
         yield Static("", id="chain-empty")
         yield ChainTable()
-        yield Static("", id="timeline")
+        yield Words("", id="timeline")
         with VerticalScroll(id="link-box", can_focus=False):
-            yield Static("", id="link")
+            yield Words("", id="link")
 
     def on_show(self) -> None:
         """The keys are the chain's once its tab is opened."""
@@ -118,16 +119,16 @@ class ChainPane(RunPane):
         if links:
             table.show(self._rows, now=now)
             timeline = describe_timeline(self._rows, now=now, width=max(0, self.size.width - 3))
-            self.query_one("#timeline", Static).update(timeline)
+            self.query_one("#timeline", Words).say(timeline)
         else:
             empty.update(_why_empty(self._last))
-        self.query_one("#chain-words", Static).update(self._words())
+        self.query_one("#chain-words", Words).say(self._words())
 
     @on(ChainTable.Moved)
     def _draw_link(self) -> None:
         row = self.query_one(ChainTable).chosen
         words = Text("") if row is None else describe_link(row, self.facts.logs, now=self.qad.now())
-        self.query_one("#link", Static).update(words)
+        self.query_one("#link", Words).say(words)
 
     def action_cancel(self, chain: bool) -> None:
         """Ask before the link under the cursor, or the chain, is ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -15,7 +15,6 @@ from textual.message import Message
 from textual.widgets import TabPane
 from textual.worker import Worker, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
-from qad_core.run.failure import Failure
 from qad_core.slurm.views import RunView
 from qad_tui.fleet import RunRow
 from qad_tui.panes.base import RunPane
@@ -27,6 +26,9 @@ from qad_tui.widgets.status_card import (
     describe_numbers,
     describe_state,
 )
+
+if TYPE_CHECKING:
+    from qad_core.run.failure import Failure
 
 SETTLE_SECONDS = 0.2
 """A cursor that goes on within this time wants no log read."""

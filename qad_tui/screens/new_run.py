@@ -34,6 +34,7 @@ from qad_tui.widgets.draft_summary import headline
 from qad_tui.widgets.part_picker import PartPicker, Pick
 from qad_tui.widgets.problem_list import ProblemList
 from qad_tui.widgets.script_preview import ScriptPreview
+from qad_tui.widgets.words import Words
 
 
 class NewRunScreen(QadScreen):
@@ -79,7 +80,7 @@ class NewRunScreen(QadScreen):
     def compose_body(self) -> ComposeResult:
         """Headline, form, and what it comes to."""
         yield DraftChecker()
-        yield Static("", id="headline")
+        yield Words("", id="headline")
         yield Static("", id="new-problem")
         with Horizontal(id="new"):
             yield FormPane(self._first)
@@ -140,7 +141,7 @@ class NewRunScreen(QadScreen):
     def _draw(self) -> None:
         known, form = self.known, self.form
         self.query_one(FormPane).show(known)
-        self.query_one("#headline", Static).update(headline(form, known, checking=not self.is_checked))
+        self.query_one("#headline", Words).say(headline(form, known, checking=not self.is_checked))
         self.query_one(DraftPane).show(form, known, self._word)
 
     def action_ask_slurm(self) -> None:

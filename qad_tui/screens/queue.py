@@ -20,6 +20,7 @@ from qad_tui.widgets.job_card import describe_job
 from qad_tui.widgets.partition_table import PartitionTable
 from qad_tui.widgets.queue_table import SORT_KEYS, QueueTable, SortKey, sort_jobs
 from qad_tui.widgets.queue_words import describe_list, why_empty
+from qad_tui.widgets.words import Words
 
 
 class QueueScreen(ChangingScreen):
@@ -48,13 +49,13 @@ class QueueScreen(ChangingScreen):
 
     def compose_body(self) -> ComposeResult:
         """Words, table, the job under the cursor, partitions."""
-        yield Static("", id="queue-words")
+        yield Words("", id="queue-words")
         yield Input(placeholder="id, user, name, run, partition, state or reason", id="queue-filter")
         yield Static("", id="queue-empty")
         yield QueueTable()
         with Horizontal(id="queue-below"):
             with VerticalScroll(id="job-box", can_focus=False):
-                yield Static("", id="job")
+                yield Words("", id="job")
             with VerticalScroll(id="partition-box", can_focus=False) as box:
                 box.border_title = " Partitions "
                 yield PartitionTable()
@@ -103,7 +104,7 @@ class QueueScreen(ChangingScreen):
         snapshot, now, table = self.qad.slurm, self.qad.now(), self.query_one(QueueTable)
         age = queue_words(snapshot, now=now, next_at=self.qad.slurm_next_at, asking=self.qad.slurm_asker.is_asking)
         words = Text("  ·  ").join(part for part in (self._shown, age) if part)
-        self.query_one("#queue-words", Static).update(words)
+        self.query_one("#queue-words", Words).say(words)
         empty = not table.rows
         table.display = not empty
         if not empty and self.focused is None:
@@ -122,7 +123,7 @@ class QueueScreen(ChangingScreen):
     def _draw_job(self) -> None:
         entry = self.query_one(QueueTable).chosen
         run = self._runs.get(entry.comment) if entry else None
-        self.query_one("#job", Static).update(describe_job(entry, run, now=self.qad.now(), user=self.me))
+        self.query_one("#job", Words).say(describe_job(entry, run, now=self.qad.now(), user=self.me))
 
     @on(QueueTable.Opened)
     def _open_run(self) -> None:

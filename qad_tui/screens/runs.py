@@ -28,6 +28,7 @@ from qad_tui.run_order import SORT_KEYS, is_wanted, sort_rows
 from qad_tui.screens.base import QadScreen
 from qad_tui.widgets.filter_line import FilterLine
 from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
+from qad_tui.widgets.words import Words
 
 CANCEL_PATIENCE_SECONDS = 30
 
@@ -66,8 +67,8 @@ class RunsScreen(QadScreen):
 
     def compose_body(self) -> ComposeResult:
         """Table and panes."""
-        yield Static("", id="problems")
-        yield Static("", id="runs-words")
+        yield Words("", id="problems")
+        yield Words("", id="runs-words")
         yield FilterLine(placeholder="part of a name, a tag, a state or a stage", id="runs-filter")
         yield Static("", id="empty")
         with Horizontal(id="body"):
@@ -246,8 +247,8 @@ class RunsScreen(QadScreen):
             self.notify(problem, severity="warning", markup=False)
 
     def _show_problems(self, problems: Sequence[str]) -> None:
-        line = self.query_one("#problems", Static)
-        line.update(Text("\n").join(Text(f"⚠ {problem}") for problem in problems))
+        line = self.query_one("#problems", Words)
+        line.say(Text("\n").join(Text(f"⚠ {problem}") for problem in problems))
         line.display = bool(problems)
 
     def _show_words(self) -> None:
@@ -256,7 +257,7 @@ class RunsScreen(QadScreen):
         if table.sorted_by or table.descending:
             label = COLUMN_WORDS[table.sorted_by][0] if table.sorted_by in COLUMN_WORDS else "the usual order"
             words.append(f"  ·  by {label}{', turned round' if table.descending else ''}", "dim")
-        self.query_one("#runs-words", Static).update(words)
+        self.query_one("#runs-words", Words).say(words)
 
     def _show_emptiness(self) -> None:
         fleet = self.qad.fleet

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.text import Text
 from textual.widgets import Static
 
-from qad_core.run.failure import Failure
 from qad_tui.states import LOOKS
+
+if TYPE_CHECKING:
+    from qad_core.run.failure import Failure
 
 
 class FailureCard(Static):

@@ -156,13 +156,21 @@ class LogScroll(ScrollView):
         """Put the lines into rows, and go to the end, or keep a line on top."""
         following = self.following
         self.rows = LogRows(self.lines, self.size.width - GUTTER - BAR if self.wraps else None)
-        self.virtual_size = Size(self.rows.widest() + GUTTER + BAR, self.rows.count)
+        self._resize(Size(self.rows.widest() + GUTTER + BAR, self.rows.count))
         if top is not None:
             self._scroll_to_row(self.rows.row_with(top.offset))
         elif following:
             self._scroll_to_row(self.rows.count)
         self.following = following
         self.refresh()
+
+    def _resize(self, size: Size) -> None:
+        """Have room for the rows. More of them change nothing but how far one can scroll, since the bar is our own:
+        the screen need not be laid out anew at each line that comes."""
+        if size.width == self.virtual_size.width:
+            self.set_reactive(LogScroll.virtual_size, size)  # pyright: ignore[reportArgumentType]
+        else:
+            self.virtual_size = size
 
     def _scroll_to_row(self, row: int) -> None:
         self.scroll_to(y=max(0, min(row, self.max_scroll_y)), animate=False, force=True, immediate=True)

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable
 
 from rich.text import Text
 from textual import events, on
-from textual.widgets import Static
 
 from qad_tui import run_facts
 from qad_tui.fleet import RunRow
 from qad_tui.formats import short_run_name
+from qad_tui.widgets.words import Words
 
 Describe = Callable[[RunRow, float, int], Text]
 """(run, Unix time, cells of a line) -> its lines, broken between facts rather than inside them."""
 _GAP = "   "
 
 
-class StatusCard(Static):
+class StatusCard(Words):
     """Shows one RunRow; redrawn only when its words or its width changed."""
 
     def __init__(self, describe: Describe) -> None:
@@ -29,7 +29,6 @@ class StatusCard(Static):
         self._describe = describe
         self._row: RunRow | None = None
         self._now = 0.0
-        self._shown = Text()
 
     def show(self, row: RunRow | None, *, now: float) -> None:
         """Show a run as of Unix time `now`, or nothing when none is chosen."""
@@ -39,10 +38,8 @@ class StatusCard(Static):
     @on(events.Resize)
     def _redraw(self) -> None:
         text = Text() if self._row is None else self._describe(self._row, self._now, self.content_size.width)
-        if text != self._shown:
-            self._shown = text
-            self.update(text)
-            self.display = bool(text)
+        self.say(text)
+        self.display = bool(text)
 
 
 def describe_state(row: RunRow, now: float, width: int) -> Text:

@@ -31,7 +31,7 @@ class TopBar(Static):
         line.append_text(freshness)
         if line != self._shown:
             self._shown = line
-            self.update(line)
+            self.update(line, layout=False)
 
 
 def freshness_words(age: float | None, *, poll_seconds: float, paused: bool) -> Text:
