@@ -28,6 +28,7 @@ import psutil
 from benchmarks.figure import Figure, print_figure
 from qad_core.commands.output import console
 from qad_core.run.jobs import Job, append_job
+from qad_tui.app import REST_SECONDS
 from tests.tui.made_fleet import NO_PROCESS, FakeRun
 
 RUNS, LIVE = 200, 20
@@ -97,7 +98,7 @@ def measure_fleet(*, seconds: float = 20.0, keys: int = 200, repeats: int = 5) -
         frames = [first_frame(root, environ) for _ in range(repeats)]
         with growing(root), open_screen(root, environ) as screen:
             screen.wait_for(b"held-out KL", 30)
-            screen.drain(5)
+            screen.drain(REST_SECONDS + 5)
             share = cpu_share(screen, seconds)
             latencies = key_latencies(screen, keys)
             memory = psutil.Process(screen.process.pid).memory_info().rss / 2**20

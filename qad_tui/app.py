@@ -56,25 +56,17 @@ def _system() -> Screen[None]:
     return SystemScreen()
 
 
+REST_SECONDS = 15.0
+"""So long after the last key or mouse event the screen is at rest."""
+REST_TICKS = 3
+
+
 class QadApp(App[None]):
     """Experiment manager for QAD runs."""
 
     TITLE = "qad-tui"
     CSS_PATH = [  # noqa: RUF012 - as Textual declares it
-        f"styles/{name}.tcss"
-        for name in (
-            "app",
-            "runs",
-            "detail",
-            "curves",
-            "log",
-            "new_run",
-            "queue",
-            "chain",
-            "confirm",
-            "compare",
-            "system",
-        )
+        f"styles/{name}.tcss" for name in ("app", "runs", "detail", "curves", "log")
     ]
     # Screens but the first are imported when they are asked for: the first frame does not wait for them.
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {
@@ -127,6 +119,7 @@ class QadApp(App[None]):
         self._looking_at_fleet = False
         self._endings = EndingWatch()
         self._last_input_at = now()
+        self._ticks = 0
 
     def on_mount(self) -> None:
         """Apply the settings and begin to look, after the first frame."""
@@ -197,7 +190,15 @@ class QadApp(App[None]):
         top = self.screen_stack[-1] if self.screen_stack else None
         return top if isinstance(top, QadScreen) and top.stands else None
 
+    @property
+    def _is_resting(self) -> bool:
+        """Whether nobody has touched anything for a while: then one of REST_TICKS ticks counts."""
+        return self.now() - self._last_input_at > REST_SECONDS
+
     def _tick(self) -> None:
+        self._ticks += 1
+        if self._is_resting and self._ticks % REST_TICKS:
+            return
         if not self.paused:
             self._look_at_fleet()
             self.slurm_asker.ask_when_due(self.slurm_wish)

@@ -23,6 +23,7 @@ MOST_LINKS = 99
 class AddLinksScreen(ModalScreen[tuple[str, ...] | None]):
     """Dismisses with the arguments of `qad_core submit`, or None."""
 
+    CSS_PATH = "../styles/confirm.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "Input"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "refuse", "No", id="links.no")]
 

@@ -61,6 +61,7 @@ class CompareScreen(QadScreen):
     """Compares `qad.selected`; runs can be added and taken away here too."""
 
     PLACE = "compare"
+    CSS_PATH = "../styles/compare.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "BigChart"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add_run", "Add a run", id="compare.add"),

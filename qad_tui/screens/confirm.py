@@ -39,6 +39,7 @@ YES = Choice("yes", "Yes, do it")
 class ConfirmScreen(ModalScreen[str | None]):
     """Question, facts, and choices below `No`, which the cursor stands on."""
 
+    CSS_PATH = "../styles/confirm.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "OptionList"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,n,q", "refuse", "No", id="confirm.no"),

@@ -41,6 +41,7 @@ class NewRunScreen(QadScreen):
     """Form on the left; what it comes to on the right, or on the other side of `v` where the terminal is narrow."""
 
     PLACE = "new"
+    CSS_PATH = "../styles/new_run.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "ConfigForm"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("S,f5", "start", "Start", id="new.start"),

@@ -27,6 +27,7 @@ class QueueScreen(ChangingScreen):
     """Everyone's jobs as of squeue's last answer, filtered and sorted here; nothing is asked for a key."""
 
     PLACE = "queue"
+    CSS_PATH = "../styles/queue.tcss"
     WANTS_QUEUE = True
     AUTO_FOCUS: ClassVar[str | None] = "QueueTable"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -22,6 +22,7 @@ from qad_tui.screens.base import QadScreen
 class RunDetailScreen(QadScreen):
     """Escape goes back; letters go to a tab."""
 
+    CSS_PATH = "../styles/chain.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Back", id="run.back"),
         Binding("o", "open_tab('overview')", "Overview", id="run.overview", show=False),

@@ -48,6 +48,7 @@ class _Written(Message, bubble=False):
 class SaveExperimentScreen(ModalScreen[Path | None]):
     """Dismisses with the file that was written, or None. Never overwrites without a Yes."""
 
+    CSS_PATH = "../styles/new_run.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "#save-name"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "refuse", "Back", id="save.back")]
 

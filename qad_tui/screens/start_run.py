@@ -73,6 +73,7 @@ class _Ended(Message, bubble=False):
 class StartRunScreen(ModalScreen[Path | None]):
     """Dismisses with the folder of the run that was started, or None."""
 
+    CSS_PATH = "../styles/new_run.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "#start-choices"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "refuse", "No", id="start.no"),

@@ -34,6 +34,7 @@ class SystemScreen(QadScreen):
     """Looks every 2 s while on top; a file server that hangs holds up its own thread only."""
 
     PLACE = "system"
+    CSS_PATH = "../styles/system.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "#machine"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_machine(1)", "Down", id="system.down", show=False),

@@ -37,6 +37,7 @@ class Pick:
 class PartPicker(ModalScreen[str | None]):
     """Typing narrows the list; dismisses with the text that was picked, or None."""
 
+    CSS_PATH = "../styles/new_run.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "Input"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "refuse", "Back", id="picker.back"),
