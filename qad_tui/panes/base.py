@@ -37,6 +37,9 @@ class RunPane(Vertical):
         """Whether a person can see it."""
         return self.is_mounted and all(node.display for node in self.ancestors_with_self)
 
+    def take_keys(self) -> None:
+        """Have the keys go to this pane: its tab was opened, and what is typed ahead is meant for it."""
+
     def show_run(self, path: Path | None) -> None:
         """Show another run, or none."""
         if path != self.path:

@@ -80,10 +80,10 @@ class ChainPane(RunPane):
         with VerticalScroll(id="link-box", can_focus=False):
             yield Words("", id="link")
 
-    def on_show(self) -> None:
-        """The keys are the chain's once its tab is opened."""
+    def take_keys(self) -> None:
+        """Have the keys go to the links, or to the pane where there are none."""
         table = self.query_one(ChainTable)
-        (table if table.display else self).focus()
+        self.screen.set_focus(table if table.display else self)
 
     def run_changed(self) -> None:
         """Forget the run before."""

@@ -77,9 +77,9 @@ class ConfigPane(RunPane):
         yield Static("", id="config-empty")
         yield ConfigTable()
 
-    def on_show(self) -> None:
-        """The keys are the table's once its tab is opened."""
-        self.query_one(ConfigTable).focus()
+    def take_keys(self) -> None:
+        """Have the keys go to the table."""
+        self.screen.set_focus(self.query_one(ConfigTable))
         self.read()
 
     def run_changed(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.text import Text
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.message import Message
 from textual.widgets import Input, Static
@@ -178,15 +178,15 @@ class CurveCharts(RunPane):
         if self.is_on_display:
             self.read()
 
-    @on(events.Show)
-    def _take_focus(self) -> None:
-        if not self.loss_only and not isinstance(self.screen.focused, Input):
-            self.call_after_refresh(self.focus_charts)
+    def take_keys(self) -> None:
+        """Have the keys go to the charts, or on to the line that is being typed."""
+        if not isinstance(self.screen.focused, Input):
+            self.focus_charts()
 
     def focus_charts(self) -> None:
         """Have the keys go to the charts."""
         if self.is_on_display:
-            (self.query_one(CurveGrid) if self.shows_grid else self.query_one(BigChart)).focus()
+            self.screen.set_focus(self.query_one(CurveGrid) if self.shows_grid else self.query_one(BigChart))
 
     @on(CurveGrid.MetricOpened)
     def _open_metric(self, message: CurveGrid.MetricOpened) -> None:

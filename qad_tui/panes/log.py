@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import Input, TabPane
+from textual.widgets import Input
 
 from qad_tui.log_words import title_of, why_without_lines
 from qad_tui.panes.log_search import LogSearchPane
@@ -194,8 +194,7 @@ class LogPane(LogSearchPane):
         if self.state is not None:
             view.border_title = f" Log · {title_of(self.state, view.top, following=view.following)} "
 
-    @on(events.Show)
-    def _take_focus(self) -> None:
-        in_tab = any(isinstance(node, TabPane) for node in self.ancestors)
-        if in_tab and not isinstance(self.screen.focused, Input):
-            self.call_after_refresh(self.view.focus)
+    def take_keys(self) -> None:
+        """Have the keys go to the lines, or on to the line that is being typed."""
+        if not isinstance(self.screen.focused, Input):
+            self.screen.set_focus(self.view)

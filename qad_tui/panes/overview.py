@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.message import Message
-from textual.widgets import TabPane
 from textual.worker import Worker, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
 from qad_core.slurm.views import RunView
@@ -74,10 +73,9 @@ class OverviewPane(RunPane):
             yield FailureCard(brief=self._compact)
             yield StatusCard(describe_briefly if self._compact else describe_numbers)
 
-    def on_show(self) -> None:
-        """The keys scroll it once its tab is opened."""
-        if not self._compact and any(isinstance(node, TabPane) for node in self.ancestors):
-            self.query_one(VerticalScroll).focus()
+    def take_keys(self) -> None:
+        """Have the keys scroll it."""
+        self.screen.set_focus(self.query_one(VerticalScroll))
 
     def run_changed(self) -> None:
         """Another run's last state is of no use."""

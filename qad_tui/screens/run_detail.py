@@ -59,10 +59,17 @@ class RunDetailScreen(QadScreen):
         for pane in self.query(RunPane):
             pane.show_run(self.path)
         super().on_mount()
+        self._give_keys()
 
     def action_open_tab(self, tab: str) -> None:
         """Go to a tab."""
         self.query_one(TabbedContent).active = tab
+        self._give_keys()
+
+    def _give_keys(self) -> None:
+        for pane in self.query(RunPane):
+            if pane.is_on_display:
+                pane.take_keys()
 
     def action_clone(self) -> None:
         """Start a new run from this one."""
@@ -78,4 +85,5 @@ class RunDetailScreen(QadScreen):
 
     @on(TabbedContent.TabActivated)
     def _catch_up_tab(self) -> None:
+        self._give_keys()
         self.tick()

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -95,16 +95,22 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
         selected = [row for row in self._rows if self._key_of(row) in self.selected] if self.selected else []
         return selected or ([] if self.chosen is None else [self.chosen])
 
-    def show_rows(self, rows: Sequence[Row]) -> None:
-        """Replace the rows; the cursor stays on its row, or where it was when that is gone."""
-        self._rows = rows
+    def show_rows(self, rows: Sequence[Row], *, only_changed: bool = False) -> None:
+        """Replace the rows; the cursor stays on its row, or where it was when that is gone.
+
+        With `only_changed`, cells hang on nothing but their row: those of a row that is the same are left as they are.
+        """
+        before, cursor, self._rows = self._rows, self._cursor, rows
         if self.selected:
             self.selected &= {self._key_of(row) for row in rows}
         at = self._find(self._cursor_key)
         self._cursor = min(self._cursor, max(0, len(rows) - 1)) if at is None else at
         self._keep_key()
         self.virtual_size = Size(self.size.width, len(rows) + 1)
-        self.refresh()
+        if only_changed and len(before) == len(rows) and cursor == self._cursor:
+            self._draw_changed(before)
+        else:
+            self.refresh()
         self.post_message(self.Moved())
 
     def show_columns(self, columns: Sequence[LineColumn[Row]]) -> None:
@@ -186,6 +192,13 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
     @on(events.Blur)
     def _draw_cursor(self) -> None:
         self.refresh()
+
+    def _draw_changed(self, before: Sequence[Row]) -> None:
+        """Draw the lines on the screen whose rows are others than before."""
+        top, seen = self.scroll_offset.y, self.size.height - 1
+        for number in range(top, min(top + seen, len(self._rows))):
+            if self._rows[number] is not before[number]:
+                self.refresh(Region(0, number - top + 1, self.size.width, 1))
 
     def _go_to(self, row: int) -> None:
         self.was_moved = True

@@ -106,7 +106,7 @@ class RunTable(LineTable[RunRow]):
         self.context.now = now
         if not is_same:
             selected = set(self.selected)
-            self.show_rows(rows)
+            self.show_rows(rows, only_changed=not shows_age)
             self.selected = selected  # also those that a filter hides
         elif shows_age:
             self.refresh()

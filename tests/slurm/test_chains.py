@@ -77,7 +77,8 @@ def test_a_link_that_does_not_heed_its_walltime_is_killed_and_the_next_goes_on(l
     status = login.wait_for_end("deaf")
     assert job_states(login.cluster, jobs) == ["TIMEOUT", "COMPLETED"], login.logs()
     assert "ran into its walltime" in status["links"][0]["words"]
-    assert record_of(login.folder("deaf"), 1).checkpoint_before == reached >= 10
+    # Between SLURM's SIGCONT and the next SIGSTOP it may have come to save once more.
+    assert (record_of(login.folder("deaf"), 1).checkpoint_before or 0) >= reached >= 10
     assert steps_of(login.folder("deaf")) == list(range(1, 81))
 
 

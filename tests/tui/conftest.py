@@ -19,7 +19,8 @@ from qad_tui.widgets.status_card import StatusCard
 from tests.tui.made_fleet import FakeRun, make_fleet
 
 POLL_SECONDS = 0.1
-PATIENCE_SECONDS = 20.0
+SAME_LOOKS = 8
+PATIENCE_SECONDS = 60.0
 NARROW, WIDE = (80, 24), (120, 40)
 
 
@@ -63,6 +64,19 @@ async def wait_until(pilot: Pilot[None], reached: Callable[[], bool]) -> None:
     while not reached():
         assert time.monotonic() < deadline, "the screen never came to show it"
         await pilot.pause(0.02)
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until nothing is being read and the screen has stayed the same for a while, however slow the machine is."""
+    seen = [""]
+
+    def is_steady() -> bool:
+        if not all(worker.is_finished for worker in pilot.app.workers):
+            seen.append("")
+        seen.append(pilot.app.export_screenshot())
+        return len(seen) > SAME_LOOKS and len(set(seen[-SAME_LOOKS:])) == 1
+
+    await wait_until(pilot, is_steady)
 
 
 def words(app: QadApp, widget: type[Static] | str) -> str:

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from qad_core.run.jobs import Job, append_job
 from qad_tui.app import QadApp
 from qad_tui.panes.curve_charts import BigChart, CurveCharts
-from tests.tui.conftest import POLL_SECONDS, Clock, wait_until
+from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun
 
@@ -32,17 +32,6 @@ class Compare(Protocol):
 def app(root: Path, tmp_path: Path, clock: Clock) -> QadApp:
     """On a cluster without jobs, whatever the machine has."""
     return QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=FakeSlurm(tmp_path / "bin").client())
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until the screen has stayed the same for a while, however slow the machine is."""
-    seen = [""]
-
-    def is_steady() -> bool:
-        seen.append(pilot.app.export_screenshot())
-        return len(seen) > 8 and len(set(seen[-8:])) == 1
-
-    await wait_until(pilot, is_steady)
 
 
 def curves_then(path: Path, *keys: str) -> Before:

@@ -17,7 +17,7 @@ from qad_tui.app import QadApp
 from qad_tui.screens.log_choice import LogChoiceScreen
 from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.log_view import LogView
-from tests.tui.conftest import POLL_SECONDS, Clock, wait_until
+from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, make_fleet
 from tests.tui.test_log import make_starts
@@ -71,17 +71,6 @@ def pressing(run: FakeRun, *keys: str, until: Callable[[QadApp], bool]) -> RunBe
         await settle(pilot)
 
     return run_before
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until the screen has stayed the same for a while."""
-    seen: list[str] = []
-
-    def is_steady() -> bool:
-        seen.append(pilot.app.export_screenshot())
-        return len(seen) > 5 and len(set(seen[-5:])) == 1
-
-    await wait_until(pilot, is_steady)
 
 
 def shows(words: str) -> Callable[[QadApp], bool]:

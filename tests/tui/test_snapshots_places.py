@@ -17,9 +17,9 @@ from qad_tui.screens import system
 from qad_tui.screens.compare import CompareScreen
 from qad_tui.screens.new_run import NewRunScreen
 from qad_tui.widgets.machine_view import MachineView
-from tests.tui.conftest import wait_until
+from tests.tui.conftest import settle, wait_until
 from tests.tui.made_fleet import FakeRun
-from tests.tui.test_snapshots_runs import Compare, of_each_size, settle
+from tests.tui.test_snapshots_runs import Compare, of_each_size
 
 GIB = 2**30
 GPUS = tuple(

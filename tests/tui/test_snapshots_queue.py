@@ -19,7 +19,7 @@ from qad_tui.panes.chain import ChainPane
 from qad_tui.screens.queue import QueueScreen
 from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.queue_table import QueueTable
-from tests.tui.conftest import POLL_SECONDS, Clock, wait_until, words
+from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import make_fleet
 from tests.tui.queue_fleet import make_chain, show_cluster
@@ -130,17 +130,6 @@ def chain_then(path: Path, *keys: str) -> Before:
 def qad(pilot: Pilot[None]) -> QadApp:
     assert isinstance(pilot.app, QadApp)
     return pilot.app
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until the screen has stayed the same for a while, however slow the machine is."""
-    seen = [""]
-
-    def is_steady() -> bool:
-        seen.append(pilot.app.export_screenshot())
-        return len(seen) > 8 and len(set(seen[-8:])) == 1
-
-    await wait_until(pilot, is_steady)
 
 
 Before = Callable[[Pilot[None]], Awaitable[None]]

@@ -15,7 +15,7 @@ from qad_tui.panes.curve_charts import BigChart
 from qad_tui.screens.run_detail import RunDetailScreen
 from qad_tui.widgets.log_view import LogView
 from qad_tui.widgets.run_table import RunTable
-from tests.tui.conftest import wait_until
+from tests.tui.conftest import settle, wait_until
 from tests.tui.made_fleet import FakeRun
 
 SIZES = [(80, 24), (120, 40), (200, 50)]
@@ -42,17 +42,6 @@ def pressing(*keys: str, until: Callable[[QadApp], bool]) -> Callable[[Pilot[Non
         await settle(pilot)
 
     return run_before
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until the screen has stayed the same for a while, however slow the machine is."""
-    seen = [""]
-
-    def is_steady() -> bool:
-        seen.append(pilot.app.export_screenshot())
-        return len(seen) > 5 and len(set(seen[-5:])) == 1
-
-    await wait_until(pilot, is_steady)
 
 
 def run_is_opened(app: QadApp) -> bool:
