@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -12,10 +13,12 @@ from qad_core.kernels.nvfp4 import nvfp4_quantize_dequantize
 
 def provider(kind: str) -> dict[str, Callable[..., Tensor]] | None:
     """Our variants of `kind` ("hidden", "logits" or "nvfp4"), on CPU and GPU; None for a kind that we do not have."""
+    in_place: Any = mean_kd_from_logits_in_place
+    in_place.destructive = True  # the harness restores the logits before every call
     offered: dict[str, dict[str, Callable[..., Tensor]]] = {
-        "hidden": {"chunk by device": mean_kd_from_hidden_states},
-        "logits": {"torch": mean_kd_from_logits},
-        "nvfp4": {"torch": nvfp4_quantize_dequantize},
+        "hidden": {"qad": mean_kd_from_hidden_states},
+        "logits": {"qad": mean_kd_from_logits, "qad in place": in_place},
+        "nvfp4": {"qad": nvfp4_quantize_dequantize},
     }
     return offered.get(kind)
 
@@ -29,13 +32,17 @@ def mean_kd_from_hidden_states(
     temperature: float,
 ) -> Tensor:
     """0-dim mean KL over the tokens [N, H] of both models' hidden states."""
-    total = kd_loss_from_hidden_states(
-        student_hidden, student_weight, teacher_hidden, teacher_weight, temperature=temperature
-    )
-    return total / student_hidden.shape[0]
+    heads = (student_hidden, student_weight, teacher_hidden, teacher_weight)
+    return kd_loss_from_hidden_states(*heads, temperature=temperature, scale=1 / student_hidden.shape[0])
 
 
 def mean_kd_from_logits(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
     """0-dim mean KL over the tokens of both models' logits [N, V]."""
-    total = kd_loss_from_logits(student_logits, teacher_logits, temperature=temperature)
-    return total / student_logits.shape[0]
+    scale = 1 / student_logits.shape[0]
+    return kd_loss_from_logits(student_logits, teacher_logits, temperature=temperature, scale=scale)
+
+
+def mean_kd_from_logits_in_place(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """The same, with the gradient made over `student_logits`."""
+    scale = 1 / student_logits.shape[0]
+    return kd_loss_from_logits(student_logits, teacher_logits, temperature=temperature, scale=scale, in_place=True)

@@ -1,9 +1,10 @@
 """Token chunks and row blocks: how much of [tokens, vocabulary] exists at once.
 
 A token chunk is the set of tokens whose full-vocabulary float32 logits exist at once; it bounds the
-scratch memory. A row block is a part of a chunk small enough to stay in a core's cache while the
-elementwise passes run over it. This module owns both sizes and the loss mask's row selection; it does
-no arithmetic on logits.
+scratch memory. A span is one or more chunks whose d(loss)/d(logits) exist at once, in the narrower type, so that the
+gradient products are large and the weight's gradient is summed in few parts. A row block is a part of a chunk small
+enough to stay in a core's cache while the elementwise passes run over it. This module owns these sizes and the loss
+mask's row selection; it does no arithmetic on logits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 
 _LOGITS_BYTES_CPU = 192 * 2**20
-_LOGITS_BYTES_GPU = 2 * 2**30
+# Two float32 logits of 1,024 tokens and the gradients of 8,192 at a vocabulary of 151,936 are 3.5 GiB, of which 1.2
+# fit into the memory of the weight's gradient where that is made in one part (`kd_loss.py`).
+_SCRATCH_BYTES_GPU = int(2.375 * 2**30)
+_CHUNK_TOKENS_GPU = (8192, 4096, 2048, 1024, 512, 256, 128)
 # Row blocks of both models and their difference fit in the last-level cache. Smaller ones are no faster, and every
 # pass over one ends in a barrier of all threads, which is slow where other programs take the cores.
 _ROW_BLOCK_BYTES_CPU = 4 * 2**20
@@ -35,8 +39,49 @@ def choose_chunk_tokens(logits_bytes_per_token: int, device: torch.device, reque
     """
     if requested > 0:
         return requested
-    budget = _LOGITS_BYTES_CPU if device.type == "cpu" else _LOGITS_BYTES_GPU
+    budget = _LOGITS_BYTES_CPU if device.type == "cpu" else _SCRATCH_BYTES_GPU
     return max(1, budget // logits_bytes_per_token)
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """Tokens a chunk and tokens a span, which is a whole number of chunks unless it is all tokens."""
+
+    chunk_tokens: int
+    span_tokens: int
+    logits_in_weight_gradient: bool = False
+    """Whether the two float32 logits of a chunk lie where the weight's gradient is made afterwards, in one part."""
+
+
+def plan_chunks(
+    num_tokens: int, vocab_rows: int, hidden_size: int, dtype: torch.dtype, budget: int, *, makes_weight_gradient: bool
+) -> ChunkPlan:
+    """How to walk over `num_tokens` on a GPU with about `budget` bytes of scratch.
+
+    Args:
+        dtype: of hidden states, weight and d(loss)/d(logits); logits are float32, or float64 for float64.
+        makes_weight_gradient: whether a new gradient [vocab_rows, hidden_size] is made; its memory is free until then.
+    """
+    row = vocab_rows * dtype.itemsize  # of d(loss)/d(logits)
+    pair = 2 * vocab_rows * max(4, dtype.itemsize)  # of both logits
+    shared = [size for size in _CHUNK_TOKENS_GPU if pair * size <= row * hidden_size and size >= 512]
+    if makes_weight_gradient and shared and row * num_tokens <= budget:
+        return ChunkPlan(shared[0], max(1, num_tokens), logits_in_weight_gradient=True)
+    chunk = next((size for size in _CHUNK_TOKENS_GPU if pair * size <= budget // 2), 64)
+    chunks_a_span = max(1, (budget - pair * chunk) // (row * chunk))
+    return ChunkPlan(chunk, chunk * chunks_a_span)
+
+
+def scratch_budget(device: torch.device, *, is_sharded: bool) -> int:
+    """Bytes of scratch that a loss may take on a GPU: half of what is free, no more than pays.
+
+    Shards have to cut their tokens alike, or their collective calls would not meet; theirs never looks at free memory.
+    """
+    if is_sharded:
+        return _SCRATCH_BYTES_GPU
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(_SCRATCH_BYTES_GPU, (free + unused) // 2)
 
 
 def choose_row_block(logits: Tensor) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from qad_core.kernels.chunks import TokenSelection, choose_chunk_tokens, choose_row_block, token_spans
-from qad_core.kernels.head_gradients import HeadGradients, scale_gradients
+from qad_core.kernels.head_gradients import HeadGradients, hand_over
 from qad_core.kernels.products import check_head, logits_dtype, logits_into
 from qad_core.kernels.vocab_parallel import gather_statistics, local_labels, shard_index, shard_weights, softmax_
 
@@ -70,7 +70,8 @@ class _CrossEntropyFromHiddenStates(torch.autograd.Function):
         gradients = HeadGradients(
             x,
             weight,
-            chunk_tokens=chunk,
+            span_tokens=chunk,
+            group=settings.group,
             wants_hidden=settings.grad_enabled and ctx.needs_input_grad[0],
             wants_weight=settings.grad_enabled and ctx.needs_input_grad[1],
         )
@@ -85,13 +86,13 @@ class _CrossEntropyFromHiddenStates(torch.autograd.Function):
             if dlogits is not None:
                 gradients.add(tokens, dlogits)
         ctx.dtypes = (hidden.dtype, weight.dtype)
-        ctx.save_for_backward(*gradients.finish(settings.selection, settings.group))
+        ctx.gradients = gradients.finish(settings.selection)
         return total.to(wide)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return *scale_gradients(ctx.saved_tensors, grad_output, ctx.dtypes), None, None
+        return *hand_over(ctx, grad_output, ctx.dtypes), None, None
 
 
 def _cross_entropy_and_gradient_(

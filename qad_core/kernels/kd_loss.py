@@ -18,11 +18,21 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qad_core.kernels.chunks import TokenSelection, choose_chunk_tokens, choose_row_block, token_spans
-from qad_core.kernels.head_gradients import HeadGradients, scale_gradients
+from qad_core.kernels.chunks import (
+    ChunkPlan,
+    TokenSelection,
+    choose_chunk_tokens,
+    choose_row_block,
+    plan_chunks,
+    scratch_budget,
+    token_spans,
+)
+from qad_core.kernels.device_choice import uses_triton
+from qad_core.kernels.head_gradients import HeadGradients, MainGrad, hand_over, hand_over_main_grad
 from qad_core.kernels.kl_divergence import kl_and_gradient_
 from qad_core.kernels.products import check_head, logits_dtype, logits_into
 from qad_core.kernels.vocab_parallel import shard_count
+from qad_core.kernels.workspace import LogitsWorkspace
 
 
 def kd_loss_reference(
@@ -43,8 +53,10 @@ def kd_loss_from_hidden_states(
     *,
     loss_mask: Tensor | None = None,
     temperature: float = 1.0,
+    scale: float = 1.0,
     chunk_tokens: int = 0,
     tensor_parallel_group: dist.ProcessGroup | None = None,
+    main_grad: MainGrad | None = None,
 ) -> Tensor:
     """Sum of KL(teacher || student) over unmasked tokens, from hidden states and output-layer weights.
 
@@ -56,17 +68,23 @@ def kd_loss_from_hidden_states(
         loss_mask: shape of the hidden states less the last axis; tokens whose entry is 0 cost nothing, do not
             count, and get exactly zero gradient.
         temperature: divides both models' logits.
+        scale: multiplies loss and gradients where they are made, which is free; scaling the result costs a pass over
+            the gradients.
         chunk_tokens: tokens whose full-vocabulary logits exist at once; 0 chooses by device and vocabulary.
         tensor_parallel_group: ranks that hold the other vocabulary rows. The gradient by the hidden states is
             summed over them here, so the caller's graph must not sum it again (with sequence parallelism,
             gather with `tensor_parallel_output_grad=False`).
+        main_grad: where to add the weight's gradient at once, instead of handing it to autograd.
 
     Returns:
         0-dim float32 (float64 for float64 inputs), the same on all ranks. Raises ValueError on wrong shapes or types.
+        Its backward pass gives the gradients away, so that it runs once.
     """
     check_heads(student_hidden, student_weight, teacher_hidden, teacher_weight)
     selection = TokenSelection.from_mask(loss_mask, student_hidden.shape[:-1])
-    settings = _Settings(temperature, chunk_tokens, tensor_parallel_group, selection, torch.is_grad_enabled())
+    settings = _Settings(
+        temperature, scale, tensor_parallel_group, selection, torch.is_grad_enabled(), chunk_tokens, main_grad
+    )
     return _KdLossFromHiddenStates.apply(
         student_hidden.reshape(-1, student_hidden.shape[-1]),
         student_weight,
@@ -82,16 +100,21 @@ def kd_loss_from_logits(
     *,
     loss_mask: Tensor | None = None,
     temperature: float = 1.0,
+    scale: float = 1.0,
     tensor_parallel_group: dist.ProcessGroup | None = None,
+    in_place: bool = False,
 ) -> Tensor:
     """Sum of KL(teacher || student) over unmasked tokens, from logits [..., V / TP] as they are.
 
-    The gradient has the type of `student_logits`. Otherwise as `kd_loss_from_hidden_states`.
+    The gradient has the type of `student_logits`; with `in_place` it is made over them, and without a mask it takes no
+    memory then. Otherwise as `kd_loss_from_hidden_states`.
     """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
     selection = TokenSelection.from_mask(loss_mask, student_logits.shape[:-1])
-    settings = _Settings(temperature, 0, tensor_parallel_group, selection, torch.is_grad_enabled())
+    settings = _Settings(
+        temperature, scale, tensor_parallel_group, selection, torch.is_grad_enabled(), in_place=in_place
+    )
     flat = (-1, student_logits.shape[-1])
     return _KdLossFromLogits.apply(student_logits.reshape(flat), teacher_logits.reshape(flat), settings)
 
@@ -111,10 +134,13 @@ def check_heads(student_hidden: Tensor, student_weight: Tensor, teacher_hidden: 
 @dataclass(frozen=True)
 class _Settings:
     temperature: float
-    chunk_tokens: int
+    scale: float
     group: dist.ProcessGroup | None
     selection: TokenSelection
     grad_enabled: bool
+    chunk_tokens: int = 0
+    main_grad: MainGrad | None = None
+    in_place: bool = False
 
 
 class _KdLossFromHiddenStates(torch.autograd.Function):
@@ -128,65 +154,99 @@ class _KdLossFromHiddenStates(torch.autograd.Function):
         settings: _Settings,
     ) -> Tensor:
         x, tx = settings.selection.take(student_hidden), settings.selection.take(teacher_hidden)  # [n, H]
-        wide = logits_dtype(x.dtype)
-        vocab_rows = student_weight.shape[0]
-        chunk = choose_chunk_tokens(2 * vocab_rows * wide.itemsize, x.device, settings.chunk_tokens)
+        wants_weight = settings.grad_enabled and ctx.needs_input_grad[1]
+        plan = _plan(x, student_weight, settings, wants_weight=wants_weight)
         gradients = HeadGradients(
             x,
             student_weight,
-            chunk_tokens=chunk,
+            span_tokens=plan.span_tokens,
+            group=settings.group,
             wants_hidden=settings.grad_enabled and ctx.needs_input_grad[0],
-            wants_weight=settings.grad_enabled and ctx.needs_input_grad[1],
+            wants_weight=wants_weight,
+            main_grad=settings.main_grad,
         )
-        buffers = x.new_empty(2, min(chunk, x.shape[0]), vocab_rows, dtype=wide)
+        room = LogitsWorkspace(
+            x, student_weight.shape[0], plan, wants_gradient=gradients.wanted, weight_gradient=gradients.weight
+        )
         total = x.new_zeros((), dtype=torch.float64)
-        for tokens in token_spans(x.shape[0], chunk):
-            student, teacher = buffers[:, : tokens.stop - tokens.start]
-            logits_into(student, x[tokens], student_weight)
-            logits_into(teacher, tx[tokens], teacher_weight)
-            dlogits = _reuse_as(teacher, x.dtype) if gradients.wanted else None
-            total += kl_and_gradient_(student, teacher, dlogits, temperature=settings.temperature, group=settings.group)
+        for span in token_spans(x.shape[0], plan.span_tokens):
+            for chunk in token_spans(span.stop - span.start, plan.chunk_tokens):
+                tokens = slice(span.start + chunk.start, span.start + chunk.stop)
+                student, teacher = room.logits(chunk.stop - chunk.start)
+                logits_into(student, x[tokens], student_weight)
+                logits_into(teacher, tx[tokens], teacher_weight)
+                dlogits = room.dlogits(chunk.start, chunk.stop)
+                total += kl_and_gradient_(
+                    student,
+                    teacher,
+                    dlogits,
+                    temperature=settings.temperature,
+                    scale=settings.scale,
+                    group=settings.group,
+                )
+            dlogits = room.dlogits(0, span.stop - span.start)
             if dlogits is not None:
-                gradients.add(tokens, dlogits)
-        ctx.dtypes = (student_hidden.dtype, student_weight.dtype)
-        ctx.save_for_backward(*gradients.finish(settings.selection, settings.group))
-        return total.to(wide)
+                gradients.add(span, dlogits)
+        ctx.gradients = gradients.finish(settings.selection)
+        ctx.dtypes, ctx.weight, ctx.main_grad = (student_hidden.dtype, student_weight.dtype), None, gradients.main_grad
+        if ctx.main_grad is not None:
+            ctx.weight = student_weight  # for Megatron's mark on it
+        return total.to(logits_dtype(x.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return *scale_gradients(ctx.saved_tensors, grad_output, ctx.dtypes), None, None, None
+        hidden, weight = hand_over(ctx, grad_output, ctx.dtypes)
+        if ctx.main_grad is not None:
+            weight = hand_over_main_grad(ctx.main_grad, ctx.weight, grad_output)
+        return hidden, weight, None, None, None
+
+
+def _plan(x: Tensor, weight: Tensor, settings: _Settings, *, wants_weight: bool) -> ChunkPlan:
+    if settings.chunk_tokens or not x.is_cuda:
+        pair = 2 * weight.shape[0] * logits_dtype(x.dtype).itemsize
+        chunk = choose_chunk_tokens(pair, x.device, settings.chunk_tokens)
+        return ChunkPlan(chunk, chunk)
+    vocab_rows, hidden_size = weight.shape
+    return plan_chunks(
+        x.shape[0],
+        vocab_rows,
+        hidden_size,
+        x.dtype,
+        scratch_budget(x.device, is_sharded=shard_count(settings.group) > 1),
+        makes_weight_gradient=wants_weight and settings.main_grad is None,
+    )
 
 
 class _KdLossFromLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student_logits: Tensor, teacher_logits: Tensor, settings: _Settings) -> Tensor:
         s, t = settings.selection.take(student_logits), settings.selection.take(teacher_logits)  # [n, V]
-        wide = logits_dtype(s.dtype)
-        wants_gradient = settings.grad_enabled and ctx.needs_input_grad[0]
-        gradient = torch.empty_like(s) if wants_gradient else None
-        chunk = choose_chunk_tokens(2 * s.shape[1] * wide.itemsize, s.device)
-        if shard_count(settings.group) == 1:
-            chunk = min(chunk, choose_row_block(s))  # nothing to exchange: widened, used and dropped while in cache
-        total = s.new_zeros((), dtype=torch.float64)
-        for tokens in token_spans(s.shape[0], chunk):
-            student, teacher = s[tokens].to(wide, copy=True), t[tokens].to(wide, copy=True)
-            dlogits = None if gradient is None else gradient[tokens]
-            total += kl_and_gradient_(student, teacher, dlogits, temperature=settings.temperature, group=settings.group)
+        gradient = None
+        if settings.grad_enabled and ctx.needs_input_grad[0]:
+            gradient = s.detach() if settings.in_place else torch.empty_like(s)
+        total = _kl_of_logits(s, t, gradient, settings)
         ctx.dtypes = (student_logits.dtype,)
-        ctx.save_for_backward(None if gradient is None else settings.selection.put(gradient))
-        return total.to(wide)
+        ctx.gradients = (None if gradient is None else settings.selection.put(gradient),)
+        return total.to(logits_dtype(s.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return *scale_gradients(ctx.saved_tensors, grad_output, ctx.dtypes), None, None
+        return *hand_over(ctx, grad_output, ctx.dtypes), None, None
 
 
-def _reuse_as(buffer: Tensor, dtype: torch.dtype) -> Tensor:
-    """The start of a contiguous `buffer` [c, V] as [c, V] of a type no wider.
-
-    Row i then lies over rows that come no later than i, so that rows written in rising order only ever cover rows
-    whose own values are used up.
-    """
-    return buffer.view(-1).view(dtype)[: buffer.numel()].view(buffer.shape)
+def _kl_of_logits(s: Tensor, t: Tensor, gradient: Tensor | None, settings: _Settings) -> Tensor:
+    options: dict[str, Any] = {"temperature": settings.temperature, "scale": settings.scale, "group": settings.group}
+    if uses_triton(s):
+        return kl_and_gradient_(s, t, gradient, **options)
+    wide = logits_dtype(s.dtype)
+    chunk = choose_chunk_tokens(2 * s.shape[1] * wide.itemsize, s.device)
+    if shard_count(settings.group) == 1:
+        chunk = min(chunk, choose_row_block(s))  # nothing to exchange: widened, used and dropped while in cache
+    total = s.new_zeros((), dtype=torch.float64)
+    for tokens in token_spans(s.shape[0], chunk):
+        student, teacher = s[tokens].to(wide, copy=True), t[tokens].to(wide, copy=True)
+        dlogits = None if gradient is None else gradient[tokens]
+        total += kl_and_gradient_(student, teacher, dlogits, **options)
+    return total

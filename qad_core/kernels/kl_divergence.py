@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from qad_core.kernels.chunks import choose_row_block, token_spans
+from qad_core.kernels.device_choice import uses_triton
 from qad_core.kernels.vocab_parallel import gather_statistics, shard_count, shard_index, shard_weights, softmax_
 
 
@@ -27,15 +28,20 @@ def kl_and_gradient_(
     gradient: Tensor | None,
     *,
     temperature: float,
+    scale: float = 1.0,
     group: dist.ProcessGroup | None,
 ) -> Tensor:
-    """0-dim float64 KL of one chunk of logits [c, V_shard], which are overwritten.
+    """0-dim float64 `scale` times the KL of one chunk of logits [c, V_shard], which may be overwritten.
 
-    d(KL)/d(logits) [c, V_shard] is written to `gradient`, of any type; it may lie over `teacher`'s earlier rows.
+    `scale` times d(KL)/d(logits) [c, V_shard] is written to `gradient`, of any type; it may lie over `student`, and in
+    plain torch over `teacher`'s earlier rows.
 
-    Without shards a row block is finished while it is in cache. With shards the statistics of the whole chunk are
-    exchanged in one call, and the gradient is a second sweep.
+    In plain torch without shards a row block is finished while it is in cache. With shards the statistics of the whole
+    chunk are exchanged in one call, and the gradient is a second sweep.
     """
+    if uses_triton(student):
+        return scale * _kl_and_gradient_in_triton(student, teacher, gradient, temperature, scale, group)
+    factor = scale / temperature
     blocks = list(token_spans(student.shape[0], choose_row_block(student)))
     sharded = shard_count(group) > 1
     local = []
@@ -46,13 +52,36 @@ def kl_and_gradient_(
         local.append(kl_statistics_(student[rows], teacher[rows]))
         if gradient is not None and not sharded:
             torch.sub(student[rows], teacher[rows], out=student[rows])
-            _write_gradient_(gradient[rows], student[rows], temperature)
-    kl, student_weights, teacher_weights = kl_from_statistics(gather_statistics(torch.cat(local, dim=1), group))
+            _write_gradient_(gradient[rows], student[rows], factor)
+    statistics = gather_statistics(torch.cat(local, dim=1), group)
+    kl, student_total, teacher_total = kl_from_statistics(statistics)
     if gradient is not None and sharded:
-        shard = shard_index(group)
+        student_weights, teacher_weights, _ = statistics[shard_index(group)]
+        student_weights = torch.exp(student_weights - student_total)
+        teacher_weights = torch.exp(teacher_weights - teacher_total)
         for rows in blocks:
-            _weigh_difference_(student[rows], teacher[rows], student_weights[shard, rows], teacher_weights[shard, rows])
-            _write_gradient_(gradient[rows], student[rows], temperature)
+            _weigh_difference_(student[rows], teacher[rows], student_weights[rows], teacher_weights[rows])
+            _write_gradient_(gradient[rows], student[rows], factor)
+    return scale * kl.sum()
+
+
+def _kl_and_gradient_in_triton(
+    student: Tensor,
+    teacher: Tensor,
+    gradient: Tensor | None,
+    temperature: float,
+    scale: float,
+    group: dist.ProcessGroup | None,
+) -> Tensor:
+    from qad_core.kernels import kl_rows  # Triton is there with CUDA builds of torch alone
+
+    if shard_count(group) == 1:
+        kl = kl_rows.kl_and_gradient_of_rows(student, teacher, gradient, temperature=temperature, scale=scale)
+        return kl.double().sum()
+    local = kl_rows.kl_statistics_of_rows(student, teacher, temperature=temperature)
+    kl, *totals = kl_from_statistics(gather_statistics(local, group))
+    if gradient is not None:
+        kl_rows.write_gradient_of_rows(student, teacher, gradient, *totals, temperature=temperature, scale=scale)
     return kl.sum()
 
 
@@ -65,11 +94,11 @@ def kl_statistics_(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def kl_from_statistics(statistics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(KL [n], u [shards, n], v [shards, n]) from (L, M, g) of all shards [shards, 3, n]; see the module's formula."""
-    student_total, student_weights = shard_weights(statistics[:, 0])
+    """(KL, L, M) [n] each from (L, M, g) of all shards [shards, 3, n]; see the module's formula."""
+    student_total, _ = shard_weights(statistics[:, 0])
     teacher_total, teacher_weights = shard_weights(statistics[:, 1])
     kl = (teacher_weights * statistics[:, 2]).sum(0) - (teacher_total - student_total)
-    return kl, student_weights, teacher_weights
+    return kl, student_total, teacher_total
 
 
 def _weigh_difference_(student: Tensor, teacher: Tensor, student_weights: Tensor, teacher_weights: Tensor) -> None:
@@ -79,7 +108,7 @@ def _weigh_difference_(student: Tensor, teacher: Tensor, student_weights: Tensor
     torch.sub(student, teacher, out=student)
 
 
-def _write_gradient_(gradient: Tensor, difference: Tensor, temperature: float) -> None:
-    if temperature != 1.0:
-        difference.div_(temperature)
+def _write_gradient_(gradient: Tensor, difference: Tensor, factor: float) -> None:
+    if factor != 1.0:
+        difference.mul_(factor)
     gradient.copy_(difference)

@@ -1,4 +1,4 @@
-"""NVFP4 quantize-dequantize in plain torch, right on any device: the values that an NVFP4 tensor would have.
+"""NVFP4 quantize-dequantize: the values that an NVFP4 tensor would have; plain torch here, Triton where it runs.
 
 The format (NVIDIA's NVFP4; numerics of modelopt's `NVFP4QTensor`, bit for bit): blocks of 16 along the last
 axis; each element is E2M1 (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives) times a block scale in E4M3 times
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qad_core.errors import ModelError
+from qad_core.kernels.device_choice import uses_triton
 
 BLOCK_SIZE = 16
 E2M1_MAX = 6.0
@@ -30,15 +31,31 @@ def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor) -> Tensor:
 
     Args:
         x: [..., K] float32, bfloat16 or float16, K a multiple of 16; any strides.
-        amax: one element, the magnitude that the tensor's scale is made for. Larger elements saturate; amax 0 gives 0.
+        amax: one element, the magnitude that the tensor's scale is made for, or one for each of the equal parts that
+            the first axis of `x` falls into, as stacked expert weights do. Larger elements saturate; amax 0 gives 0.
 
     Returns:
         [..., K] in the type of `x`, contiguous, without gradient. A block whose scale is too small for E4M3 takes the
         smallest E4M3 scale. A NaN makes its whole block NaN.
 
-    Raises ModelError when K is not a multiple of 16 or the type is another.
+    Raises ModelError when K is not a multiple of 16, the type is another, or the parts are not equal.
     """
     check_quantizable(x)
+    if amax.numel() > 1 and x.shape[0] % amax.numel():
+        raise ModelError(
+            f"{amax.numel()} amax values do not divide a tensor of shape {tuple(x.shape)} into equal parts",
+            "Give one amax, or one for each part of the first axis.",
+        )
+    if uses_triton(x):
+        from qad_core.kernels import nvfp4_triton  # Triton is there with CUDA builds of torch alone
+
+        return nvfp4_triton.quantize_dequantize(x.detach().contiguous(), amax)
+    if amax.numel() > 1:
+        return torch.cat([_by_tiles(*part) for part in zip(x.chunk(amax.numel()), amax.view(-1), strict=True)])
+    return _by_tiles(x, amax)
+
+
+def _by_tiles(x: Tensor, amax: Tensor) -> Tensor:
     flat = x.detach().contiguous().view(-1)
     out = torch.empty_like(flat)
     tensor_scale = _tensor_scale(amax)

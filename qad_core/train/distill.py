@@ -27,6 +27,7 @@ from torch.nn.modules.loss import _Loss
 from qad_core.config.schema import DistillationConfig
 from qad_core.kernels.cross_entropy import cross_entropy_from_hidden_states
 from qad_core.kernels.evaluation import evaluate_from_hidden_states
+from qad_core.kernels.head_gradients import MainGrad
 from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.train.batches import Batch
@@ -52,6 +53,7 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         # Functions, not modules: a module here would register its weights a second time.
         self._student_weight: Callable[[], torch.Tensor] = student.output_weight
         self._teacher_weight: Callable[[], torch.Tensor] = teacher.output_weight
+        self._is_tied = student.share_embeddings_and_output_weights and student.pre_process
         self._sequence_parallel = student.config.sequence_parallel
         self._objective = objective
         self._distillation = distillation
@@ -76,7 +78,12 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         heads = (student, self._student_weight(), self._rows(teacher_hidden), self._teacher_weight())
         if evaluate:
             return evaluate_from_hidden_states(*heads, labels, **common).to_tensor(student.device)
-        return kd_loss_from_hidden_states(*heads, temperature=self._distillation.temperature, **common)
+        # Megatron's schedule divides the summed gradients, never the loss, so that it can be added to them at once.
+        total = getattr(heads[1], "main_grad", None)
+        main_grad = None if total is None else MainGrad(total, is_tied=self._is_tied)
+        return kd_loss_from_hidden_states(
+            *heads, temperature=self._distillation.temperature, main_grad=main_grad, **common
+        )
 
     def _rows(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self._sequence_parallel:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from qad_core.kernels.device_choice import is_interpreted
+from qad_core.kernels.head_gradients import MainGrad
 from qad_core.kernels.kd_loss import kd_loss_from_hidden_states, kd_loss_from_logits
 from tests.kernels.kd_cases import Heads, make_heads, make_mask, plain_kd, relative_error
 from tests.kernels.live_bytes import peak_new_bytes
@@ -110,15 +112,16 @@ def test_a_teacher_of_another_width_is_taken() -> None:
         assert relative_error(value, truth) < 1e-12
 
 
-def test_the_outer_gradient_scales_both_gradients_and_backward_can_run_twice() -> None:
+def test_the_outer_gradient_scales_both_gradients_and_backward_runs_once() -> None:
     heads = make_heads(8, 90, 16, torch.float32)
     _, dx, dw = chunked_kd(heads)
     x, w = heads.as_leaves()
     mean = kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight) / 8
     mean.backward(retain_graph=True)
-    mean.backward()
     assert x.grad is not None and w.grad is not None
-    assert torch.allclose(x.grad, dx / 4) and torch.allclose(w.grad, dw / 4)
+    assert torch.allclose(x.grad, dx / 8) and torch.allclose(w.grad, dw / 8)
+    with pytest.raises(RuntimeError, match="compute it again"):
+        mean.backward()
 
 
 def count_products(heads: Heads, *, hidden_grad: bool, weight_grad: bool) -> int:
@@ -137,6 +140,7 @@ def test_only_the_needed_products_are_made() -> None:
     assert count_products(heads, hidden_grad=False, weight_grad=False) == 2  # the value alone
 
 
+@pytest.mark.skipif(is_interpreted(), reason="the interpreter makes copies of its own")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_scratch_is_bounded_by_the_chunk_whatever_the_number_of_tokens(dtype: torch.dtype) -> None:
     vocab, hidden, chunk = 8192, 8, 16
@@ -181,3 +185,51 @@ def test_no_gradient_is_made_without_gradient_mode() -> None:
     with torch.no_grad():
         loss = kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight)
     assert not loss.requires_grad and loss == chunked_kd(heads)[0]
+
+
+def test_a_scale_multiplies_loss_and_gradients() -> None:
+    heads, mask = make_heads(12, 90, 16, torch.float64), make_mask(12)
+    for plain, scaled in zip(
+        chunked_kd(heads, loss_mask=mask), chunked_kd(heads, loss_mask=mask, scale=0.3), strict=True
+    ):
+        assert relative_error(scaled, 0.3 * plain) < 1e-12
+
+
+def test_the_weight_gradient_is_added_to_main_grad_and_autograd_gets_one_to_drop() -> None:
+    heads, mask = make_heads(12, 90, 16, torch.bfloat16), make_mask(12)
+    _, _, truth = plain_kd(heads.to(torch.float64), mask, 1.0)
+    x, w = heads.as_leaves()
+    total = torch.ones(w.shape)
+    loss = kd_loss_from_hidden_states(
+        x, w, heads.teacher_hidden, heads.teacher_weight, loss_mask=mask, chunk_tokens=5, main_grad=MainGrad(total)
+    )
+    loss.backward()
+    assert relative_error(total - 1, truth) < 6e-3
+    assert w.grad is not None and w.grad.shape == w.shape and vars(w)["grad_added_to_main_grad"]
+
+
+def test_a_tied_weight_leaves_its_gradient_to_the_embedding() -> None:
+    heads = make_heads(12, 90, 16, torch.bfloat16)
+    x, w = heads.as_leaves()
+    main_grad = MainGrad(torch.zeros(w.shape), is_tied=True)
+    kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight, main_grad=main_grad).backward()
+    assert w.grad is None and "grad_added_to_main_grad" not in vars(w) and main_grad.total.any()
+
+
+def test_a_loss_that_adds_to_main_grad_may_not_be_scaled_afterwards() -> None:
+    heads = make_heads(12, 90, 16, torch.bfloat16)
+    x, w = heads.as_leaves()
+    main_grad = MainGrad(torch.zeros(w.shape))
+    loss = kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight, main_grad=main_grad)
+    with pytest.raises(ValueError, match=r"scaled by 0\.5"):
+        (loss * 0.5).backward()
+
+
+def test_the_gradient_from_logits_is_made_over_them() -> None:
+    heads = make_heads(12, 90, 16, torch.float32)
+    student, teacher = heads.student_hidden @ heads.student_weight.t(), heads.teacher_hidden @ heads.teacher_weight.t()
+    leaf = student.clone().requires_grad_()
+    (truth,) = torch.autograd.grad(kd_loss_from_logits(leaf, teacher), leaf)
+    over = student.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(kd_loss_from_logits(over, teacher, in_place=True), over)
+    assert torch.equal(gradient, truth) and gradient.data_ptr() == over.data_ptr()

@@ -118,3 +118,17 @@ def test_a_width_without_whole_blocks_is_refused_with_its_shape() -> None:
 def test_another_type_is_refused() -> None:
     with pytest.raises(ModelError, match="float64"):
         nvfp4_quantize_dequantize(torch.ones(3, 16, dtype=torch.float64), torch.tensor(1.0))
+
+
+def test_stacked_weights_have_a_scale_each() -> None:
+    experts = (
+        torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1.0, 1e-3, 50.0])[:, None, None]
+    )
+    amax = experts.abs().amax((1, 2))
+    together = nvfp4_quantize_dequantize(experts, amax)
+    assert torch.equal(
+        together, torch.stack([nvfp4_quantize_dequantize(*each) for each in zip(experts, amax, strict=True)])
+    )
+    with pytest.raises(ModelError, match="2 amax values do not divide"):
+        nvfp4_quantize_dequantize(experts, amax[:2])
