@@ -1,15 +1,18 @@
 """The project's figures, each with machine and date: `python -m benchmarks.figures [--only NAME] [key=value ...]`.
 
   import           seconds of `import qad_core.cli`, and whether it loads anything heavy
-  tui-fleet        first frame, keys and CPU of the screen with 200 runs, 20 of them growing, and a squeue that hangs
-  tui-curves       first curve of 500,000 metric events, and what following costs
-  tui-log          opening, searching and following a log of 1 GB
-  tui-queue        CPU of a refresh of the queue's screen with 10,000 jobs
+  tui-fleet        first frame, keys and CPU of the screen with 200 runs, 20 of them growing, and a squeue that hangs;
+                   beside Textual's DataTable
+  tui-curves       first curve of 500,000 metric events, and what following costs; beside EventAccumulator, tbparse,
+                   terminalboard and textual-plot
+  tui-log          opening and searching a log of 1 GB; beside tail, grep, toolong, Log and RichLog
+  tui-queue        CPU of a refresh of the queue's screen with 10,000 jobs; beside DataTable, turm and sltop
   split            where the time of one distillation step goes
   demo             what `qad_core demo` costs and wins back; run once, then read
   qad-against-qat  both losses over several data orders; each run once, then read
 
-Overrides go to the experiments of all but the first.
+The tui figures install the other programs with pip, each in an environment that is deleted again; one that cannot be
+installed is named in the table with the reason. Overrides go to the experiments of all but the first.
 """
 
 from __future__ import annotations

@@ -1,108 +1,130 @@
 """What qad-tui costs with 200 runs, 20 of them growing, and a squeue that hangs: first frame, keys, CPU at rest.
 
 The application runs in a terminal of its own (a pty of 120 x 40), started as a user starts it; its processor time is
-read from the kernel, the growing is another process. `python -m benchmarks.tui_fleet` prints the figure.
+read from the kernel, the growing is another process. Beside it stand the same rows in Textual's DataTable.
+`python -m benchmarks.tui_fleet` prints the figure; `--small` measures little, to see that it works.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import random
-import select
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
 import psutil
 
+from benchmarks import tui_data_table
 from benchmarks.figure import Figure, print_figure
+from benchmarks.tui_screen import Screen, open_screen, rows_of
 from qad_core.commands.output import console
 from qad_core.run.jobs import Job, append_job
 from qad_tui.app import REST_SECONDS
 from tests.tui.made_fleet import NO_PROCESS, FakeRun
 
 RUNS, LIVE = 200, 20
-COLUMNS, ROWS = 120, 40
 BOUND_FRAME, BOUND_KEY, BOUND_CPU = 0.4, 0.05, 0.03
 HANG_SECONDS = 60
+CURSOR_MARK = "▌".encode()
+FRAME_READY = b"Quit"
+"""In the last line of a first frame: the bar of keys."""
+KEYS_DOWN = 10
+"""So many keys go down, then as many up, which scrolls nothing."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    frames: int = 7
+    keys: int = 200
+    rest_seconds: float = 20.0
+    settle_seconds: float = REST_SECONDS + 5
+    """After the last key until the screen is at rest."""
+
+
+SMALL = Effort(frames=1, keys=6, rest_seconds=1.0, settle_seconds=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One of the programs that are measured, and how to read its screen."""
+
+    name: str
+    argv: Sequence[str]
+    environ: dict[str, str]
+    mark: bytes
+    settled: bytes
+    """What it has printed once everything is there."""
+    hangs: Callable[[Screen], bool]
+    """Whether it waits for SLURM now; always, where it asks no SLURM."""
 
 
 @dataclass
-class Screen:
-    """A program on a terminal of its own."""
+class Costs:
+    """What was measured of a program; seconds, MiB and a share of one core."""
 
-    process: subprocess.Popen[bytes]
-    terminal: int
-    started: float
-
-    def read(self, seconds: float) -> bytes:
-        """What it prints within so many seconds, as soon as it prints anything."""
-        ready, _, _ = select.select([self.terminal], [], [], seconds)
-        return os.read(self.terminal, 1 << 20) if ready else b""
-
-    def wait_for(self, text: bytes, seconds: float) -> float:
-        """Seconds since its start until it has printed the text."""
-        seen = b""
-        while time.perf_counter() - self.started < seconds:
-            seen += self.read(0.01)
-            if text in seen:
-                return time.perf_counter() - self.started
-        raise TimeoutError(f"{text!r} was not printed within {seconds} s")
-
-    def drain(self, seconds: float) -> None:
-        """Read whatever it prints for so long."""
-        end = time.perf_counter() + seconds
-        while (left := end - time.perf_counter()) > 0:
-            self.read(left)
+    frames: list[float] = field(default_factory=list[float])
+    keys: list[float] = field(default_factory=list[float])
+    cpu_share: float = 0.0
+    mebibytes: float = 0.0
 
 
-@contextmanager
-def open_screen(root: Path, environ: dict[str, str]) -> Iterator[Screen]:
-    """`qad-tui ROOT`, killed at the end."""
-    ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qad_tui", str(root)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,  # where Textual draws
-        env={**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        yield Screen(process, ours, started)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def measure_fleet(*, seconds: float = 20.0, keys: int = 200, repeats: int = 5) -> Figure:
-    """First frame (median of `repeats`), latency of `keys` keys, CPU over `seconds` at rest."""
+def measure_fleet(effort: Effort | None = None) -> Figure:
+    """First frame, keys and CPU at rest, of qad-tui and of a DataTable."""
+    effort = effort or Effort()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "runs"
         make_runs(root)
-        environ = environment(Path(folder))
-        frames = [first_frame(root, environ) for _ in range(repeats)]
-        with growing(root), open_screen(root, environ) as screen:
-            screen.wait_for(b"held-out KL", 30)
-            screen.drain(REST_SECONDS + 5)
-            share = cpu_share(screen, seconds)
-            latencies = key_latencies(screen, keys)
-            memory = psutil.Process(screen.process.pid).memory_info().rss / 2**20
-    return describe(frames, latencies, share, memory)
+        ours = Program(
+            "qad-tui",
+            [sys.executable, "-m", "qad_tui", str(root)],
+            environment(Path(folder)),
+            CURSOR_MARK,
+            b"held-out KL",
+            waits_for_squeue,
+        )
+        usual = Program(
+            "Textual's DataTable, refilled each second",
+            [sys.executable, "-m", "benchmarks.tui_data_table", str(RUNS), str(LIVE)],
+            dict(os.environ),
+            tui_data_table.CURSOR_MARK,
+            tui_data_table.READY,
+            lambda screen: True,
+        )
+        costs = {ours: Costs(), usual: Costs()}
+        for _ in range(effort.frames):
+            for program, cost in costs.items():
+                cost.frames.append(first_frame(program))
+        with growing(root):
+            for program, cost in costs.items():
+                measure(program, cost, effort)
+    return describe(costs[ours], costs[usual])
+
+
+def measure(program: Program, costs: Costs, effort: Effort) -> None:
+    """Keys of one program, and what it costs when it is left alone."""
+    while len(costs.keys) < effort.keys:
+        costs.keys += key_latencies(program, effort.keys - len(costs.keys))
+    with open_screen(program.argv, program.environ) as screen:
+        screen.wait_for(program.settled, 30)
+        screen.drain(effort.settle_seconds)
+        costs.cpu_share = screen.cpu_share(effort.rest_seconds)
+        costs.mebibytes = screen.mebibytes()
+
+
+def first_frame(program: Program) -> float:
+    """Seconds from the start of the process to the first frame, which has the bar of keys."""
+    with open_screen(program.argv, program.environ) as screen:
+        return screen.wait_for(FRAME_READY, 30)
 
 
 def make_runs(root: Path) -> None:
@@ -129,12 +151,6 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "QAD_TUI_HOME": str(folder / "home")}
 
 
-def first_frame(root: Path, environ: dict[str, str]) -> float:
-    """Seconds from the start of the process to the first frame, which has the bar and the keys."""
-    with open_screen(root, environ) as screen:
-        return screen.wait_for(b"Quit", 30)
-
-
 @contextmanager
 def growing(root: Path) -> Iterator[None]:
     """Another process that lets the live runs do a step a second."""
@@ -158,49 +174,84 @@ def grow(root: Path) -> None:
         time.sleep(max(0.0, 1 - (time.time() - began)))
 
 
-def cpu_share(screen: Screen, seconds: float) -> float:
-    """Share of one core that the process takes while nobody touches it."""
-    process = psutil.Process(screen.process.pid)
-    before, began = process.cpu_times(), time.perf_counter()
-    screen.drain(seconds)
-    after, took = process.cpu_times(), time.perf_counter() - began
-    return (after.user + after.system - before.user - before.system) / took
+def waits_for_squeue(screen: Screen) -> bool:
+    """Whether a squeue of the program hangs at this moment."""
+    try:
+        return any(child.name() == "squeue" for child in psutil.Process(screen.process.pid).children())
+    except psutil.NoSuchProcess:  # one of them was killed between the two questions
+        return False
 
 
-def key_latencies(screen: Screen, keys: int) -> list[float]:
-    """Seconds from a key to the first thing that is printed after it, at random moments."""
+def key_latencies(program: Program, keys: int) -> list[float]:
+    """Seconds from a key to the cursor in its new row, at random moments while SLURM hangs.
+
+    The program is started for that, since it kills a squeue that hangs and then asks for a long time no more: up to
+    `keys` answers, as many as fit before that.
+    """
     found: list[float] = []
-    for number in range(keys):
-        screen.drain(0.05 + random.random() / 5)
-        began = time.perf_counter()
-        os.write(screen.terminal, b"j" if number % 20 < 10 else b"k")
-        while not screen.read(5):
-            raise TimeoutError("a key was not answered within 5 s")
-        found.append(time.perf_counter() - began)
+    with open_screen(program.argv, program.environ) as screen:
+        seen = screen.wait_until(lambda seen: program.settled in seen and program.hangs(screen), 30)
+        row = rows_of(program.mark, seen)[-1]
+        while len(found) < keys:
+            moved = rows_of(program.mark, screen.drain(0.05 + random.random() / 5))
+            row = moved[-1] if moved else row
+            down = len(found) % (2 * KEYS_DOWN) < KEYS_DOWN
+            row += 1 if down else -1
+            seconds = screen.answer(b"j" if down else b"k", lambda seen, row=row: row in rows_of(program.mark, seen))
+            if not program.hangs(screen):
+                break
+            found.append(seconds)
+    if not found:
+        raise TimeoutError(f"{program.name}: SLURM did not hang during a single key")
     return found
 
 
-def describe(frames: Sequence[float], latencies: Sequence[float], share: float, memory: float) -> Figure:
+def describe(ours: Costs, usual: Costs) -> Figure:
     """The figure."""
-    frame, key = median(frames), quantiles(latencies, n=20)[-1]
+    frame, key = median(ours.frames), _percentile_95(ours.keys)
     return Figure(
         title=f"qad-tui with {RUNS} runs, {LIVE} of them growing, squeue hanging",
-        columns=("", ">measured", ">bound"),
+        columns=("", ">qad-tui", ">bound", ">DataTable"),
         rows=(
-            ("first frame, seconds from the start of the process", f"{frame:.3f}", f"{BOUND_FRAME}"),
-            ("a key is answered, 95th percentile, ms", f"{1000 * key:.0f}", f"{1000 * BOUND_KEY:.0f}"),
-            ("a key is answered, median, ms", f"{1000 * median(latencies):.0f}", "-"),
-            ("at rest, % of one core", f"{100 * share:.1f}", f"{100 * BOUND_CPU:.0f}"),
-            ("resident memory, MiB", f"{memory:.0f}", "-"),
+            (
+                "first frame from the start of the process, median, ms",
+                *_cells(median, ours.frames, usual.frames, BOUND_FRAME),
+            ),
+            ("its worst", *_cells(max, ours.frames, usual.frames)),
+            ("cursor in its new row after a key, median, ms", *_cells(median, ours.keys, usual.keys)),
+            ("95th percentile", *_cells(_percentile_95, ours.keys, usual.keys, BOUND_KEY)),
+            (
+                "at rest, % of one core",
+                f"{100 * ours.cpu_share:.1f}",
+                f"{100 * BOUND_CPU:.0f}",
+                f"{100 * usual.cpu_share:.1f}",
+            ),
+            ("resident memory, MiB", f"{ours.mebibytes:.0f}", "-", f"{usual.mebibytes:.0f}"),
         ),
         sentences=(
             _verdict("First frame", frame, BOUND_FRAME),
             _verdict("Keys", key, BOUND_KEY),
-            _verdict("At rest", share, BOUND_CPU),
+            _verdict("At rest", ours.cpu_share, BOUND_CPU),
+            f"{len(ours.keys)} keys, each pressed and answered while a squeue hung.",
             "A terminal of 120 x 40 with the run under the cursor beside the list: its curve and its log are read on.",
+            "The DataTable holds made-up rows of its own: it reads no files and asks no SLURM.",
         ),
-        data={"first_frame": list(frames), "keys": list(latencies), "cpu_share": share, "memory_mib": memory},
+        data={"qad_tui": vars(ours), "data_table": vars(usual)},
     )
+
+
+def _cells(
+    summary: Callable[[list[float]], float], ours: list[float], usual: list[float], bound: float | None = None
+) -> tuple[str, str, str]:
+    return (
+        f"{1000 * summary(ours):.0f}",
+        "-" if bound is None else f"{1000 * bound:.0f}",
+        f"{1000 * summary(usual):.0f}",
+    )
+
+
+def _percentile_95(values: Sequence[float]) -> float:
+    return quantiles(values, n=20)[-1]
 
 
 def _verdict(what: str, value: float, bound: float) -> str:
@@ -209,12 +260,13 @@ def _verdict(what: str, value: float, bound: float) -> str:
 
 def main() -> None:
     """Print the figure, or grow."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--grow", type=Path, metavar="ROOT")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="measure little")
+    parser.add_argument("--grow", type=Path, metavar="ROOT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.grow is not None:
         grow(arguments.grow)
-    print_figure(measure_fleet(), console())
+    print_figure(measure_fleet(SMALL if arguments.small else None), console())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""What a refresh of the queue's screen costs on a cluster with ten thousand jobs: CPU of this process, and peak memory.
+"""What a refresh of the queue's screen costs on a cluster with ten thousand jobs: CPU of this process.
 
-`python -m benchmarks.tui_queue`: squeue's made-up answer is parsed, its jobs are laid beside the runs, filtered,
-sorted and drawn, as the screen does it at each answer. Beside it stands the same list in Textual's DataTable.
+`python -m benchmarks.tui_queue [--jobs N]`: squeue's made-up answer is parsed, its jobs are laid beside the runs,
+filtered, sorted and drawn, as the screen does it at each answer. Beside it stand the same list in Textual's DataTable,
+and turm and sltop on a terminal with a squeue that answers with the same jobs.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +21,8 @@ from textual.app import App, ComposeResult
 from textual.widgets import DataTable
 
 from benchmarks.figure import Figure, print_figure
+from benchmarks.tui_peers import LeftOut, Peer, with_peer
+from benchmarks.tui_screen import open_screen
 from qad_core.commands.output import console
 from qad_core.run.jobs import Job
 from qad_core.slurm.queue_view import RunOfJob, index_runs, own_name, shown_jobs, where_or_why
@@ -32,9 +38,9 @@ NOW = 1_790_000_000
 _REASONS = ("Priority", "Resources", "Dependency", "QOSMaxGRESPerUser", "AssocGrpGRES", "JobHeldUser", "BeginTime")
 
 
-def measure_queue(jobs: int = JOBS) -> Figure:
-    """Median CPU seconds of each part of a refresh."""
-    return asyncio.run(_measure(jobs))
+def measure_queue(jobs: int = JOBS, seconds: float = 20.0, *, peers: bool = True) -> Figure:
+    """Median CPU seconds of each part of a refresh; other programs are watched for `seconds`."""
+    return asyncio.run(_measure(jobs, seconds, peers=peers))
 
 
 def made_answer(jobs: int, *, seed: int = 1) -> str:
@@ -43,7 +49,7 @@ def made_answer(jobs: int, *, seed: int = 1) -> str:
     return "".join(_record(number, chance) for number in range(jobs))
 
 
-async def _measure(jobs: int) -> Figure:
+async def _measure(jobs: int, seconds: float, *, peers: bool) -> Figure:
     runs = _made_runs()
     answers = [made_answer(jobs, seed=seed) for seed in range(REPEATS)]
     parsed = [_timed(lambda text=text: parse_queue(text)) for text in answers]
@@ -65,7 +71,95 @@ async def _measure(jobs: int) -> Figure:
             await pilot.pause()
             moved.append(time.process_time() - began)
     usual = await _measure_data_table(entries[:2])
-    return _figure(jobs, parsed, shown, filtered, moved, usual)
+    others = [each.measure(entries[:2], seconds, install=peers) for each in QUEUE_SCREENS]
+    return _figure(jobs, parsed, shown, filtered, moved, usual, others)
+
+
+@dataclass(frozen=True)
+class QueueScreen:
+    """Another program that shows the cluster's jobs."""
+
+    package: str
+    options: tuple[str, ...]
+    record: Callable[[QueueEntry], str]
+    """What squeue prints of a job, in the columns that the program asks for."""
+    proof: str
+    """What it prints, before the number of jobs, once it has them all."""
+    key: bytes
+    """Opens its list."""
+
+    def measure(
+        self, answers: Sequence[Sequence[QueueEntry]], seconds: float, *, install: bool = True
+    ) -> tuple[str, list[float]] | LeftOut:
+        """CPU seconds of a refresh, over so long; the squeue that it asks costs it nothing."""
+        return with_peer(self.package, lambda peer: self._watch(peer, answers, seconds), install=install)
+
+    def _watch(self, peer: Peer, answers: Sequence[Sequence[QueueEntry]], seconds: float) -> tuple[str, list[float]]:
+        asked = _answer_in_turn(peer.folder / "fake", ["".join(map(self.record, each)) for each in answers])
+        environ = {**peer.environ, "PATH": f"{peer.folder / 'fake'}:{os.environ['PATH']}"}
+        with open_screen([peer.program(self.package), *self.options], environ) as screen:
+            screen.wait_for(f"{self.proof}{len(answers[0])}".encode(), 30)
+            os.write(screen.terminal, self.key)
+            screen.drain(2)
+            refreshes, cpu = _times_asked(asked), screen.cpu_seconds()
+            screen.drain(seconds)
+            cpu, refreshes = screen.cpu_seconds() - cpu, _times_asked(asked) - refreshes
+        if refreshes < 1:
+            raise TimeoutError(f"it asked no squeue in {seconds:g} s")
+        return f"{peer.version}: a refresh, mean of {refreshes}", [cpu / refreshes]
+
+
+def _answer_in_turn(folder: Path, answers: Sequence[str]) -> Path:
+    """A squeue that prints one answer after the other, and the file that gets a byte for each; no other command says
+    anything."""
+    folder.mkdir()
+    asked = folder / "asked"
+    asked.touch()
+    for number, answer in enumerate(answers):
+        (folder / f"answer{number}").write_text(answer, encoding="utf-8")
+    said = (
+        'case "$*" in *RUNNING*) exit;; esac\n'  # sltop's second question, for the GPUs in use
+        f"printf . >> '{asked}'\ncat '{folder}'/answer$(($(wc -c < '{asked}') % {len(answers)}))\n"
+    )
+    for name in ("squeue", "sinfo", "scontrol", "sacct"):
+        (folder / name).write_text("#!/bin/sh\n" + (said if name == "squeue" else ""), encoding="utf-8")
+        (folder / name).chmod(0o755)
+    return asked
+
+
+def _times_asked(asked: Path) -> int:
+    return asked.stat().st_size
+
+
+def _turm_record(entry: QueueEntry) -> str:
+    """In the columns that turm 0.17 asks for."""
+    array, _, task = entry.job_id.partition("_")
+    values = (
+        array, entry.name, entry.state, entry.user, "1:23:45", "4:00:00", "2026-09-21T12:00:00",
+        f"node={entry.num_nodes},gres/gpu={entry.gpus}", entry.partition, "node0001", "/dev/null", "/dev/null",
+        "/home/user/train.sh", entry.state[:2], "Priority", array, task or "N/A", "node0001", "/home/user",
+    )  # fmt: skip
+    return "".join(f"{value}###turm###" for value in values) + "\n"
+
+
+def _sltop_record(entry: QueueEntry) -> str:
+    """In the columns that sltop 0.3 asks for."""
+    array, _, task = entry.job_id.partition("_")
+    values = (
+        entry.job_id, entry.partition, entry.user, entry.name, entry.state, "1:23:45", "4:00:00", entry.num_nodes,
+        "gres:gpu:8", "(Priority)", "(null)", array, task or "N/A", "node0001",
+    )  # fmt: skip
+    return "|".join(map(str, values)) + "\n"
+
+
+QUEUE_SCREENS = (
+    QueueScreen("turm", ("--slurm-refresh", "2"), _turm_record, "", b""),
+    QueueScreen("sltop", ("--interval", "5"), _sltop_record, "Σ:", b"3"),
+)
+_NOT_COMPARED = (
+    LeftOut("slurmdeck", "it has no list of the cluster's jobs: it asks for those that it has submitted itself"),
+    LeftOut("SlurmTUI", "it reads squeue --json alone, which is not made here"),
+)
 
 
 def _rows_of(entries: Sequence[QueueEntry], runs: dict[str, RunOfJob], *, needle: str) -> list[QueueEntry]:
@@ -100,6 +194,7 @@ def _figure(
     filtered: Sequence[float],
     moved: Sequence[float],
     usual: Sequence[float],
+    peers: Sequence[tuple[str, list[float]] | LeftOut],
 ) -> Figure:
     refresh = median([one + other for one, other in zip(parsed, shown, strict=True)])
     rows = {
@@ -108,15 +203,21 @@ def _figure(
         "a filter of two words": filtered,
         "a key: cursor down": moved,
         "DataTable: clear and fill": usual,
+        **dict(each for each in peers if not isinstance(each, LeftOut)),
     }
+    left_out = [each.row(3) for each in (*peers, *_NOT_COMPARED) if isinstance(each, LeftOut)]
     return Figure(
         title=f"a refresh of the queue's screen, {jobs:,} jobs",
         columns=("part", ">CPU ms, median", ">worst"),
-        rows=tuple((name, f"{1000 * median(times):.1f}", f"{1000 * max(times):.1f}") for name, times in rows.items()),
+        rows=(
+            *((name, f"{1000 * median(times):.1f}", f"{1000 * max(times):.1f}") for name, times in rows.items()),
+            *left_out,
+        ),
         sentences=(
             f"A refresh takes {1000 * refresh:.0f} ms of CPU, "
             f"{'under' if refresh < BOUND_SECONDS else 'NOT under'} {1000 * BOUND_SECONDS:.0f} ms; "
             f"the first part of it runs in a thread beside the screen.",
+            "turm and sltop have their lists open; all of their refresh is counted, not the squeue that they start.",
         ),
         data={"jobs": jobs, "refresh_seconds": refresh, **{name: list(times) for name, times in rows.items()}},
     )
@@ -175,5 +276,15 @@ def _record(number: int, chance: random.Random) -> str:
     return COLUMN_END.join(str(values.get(column, "")) for column in QUEUE_COLUMNS) + RECORD_END + "\n"
 
 
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long other programs are watched")
+    parser.add_argument("--no-peers", action="store_true", help="install no other programs")
+    arguments = parser.parse_args()
+    print_figure(measure_queue(arguments.jobs, arguments.seconds, peers=not arguments.no_peers), console())
+
+
 if __name__ == "__main__":
-    print_figure(measure_queue(), console())
+    main()

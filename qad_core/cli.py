@@ -17,6 +17,7 @@ import typer
 from qad_core import __version__
 from qad_core.commands.streams import give_up_output, let_any_text_be_shown, refuse_other_text
 from qad_core.errors import ExitCode, QadError, explain_os_error
+from qad_core.run.chart_axes import XAxis
 
 app = typer.Typer(
     name="qad_core",
@@ -133,7 +134,7 @@ def cancel(
     root: Roots = None,
     as_json: AsJson = False,
 ) -> int:
-    """End a run's job, which saves first; with --chain also those that wait."""
+    """End a run's job, or its process on this machine, which saves first; with --chain also the jobs that wait."""
     from qad_core.commands import cancel as command
 
     options = command.CancelOptions(chain=chain, now=now, patience_seconds=patience, as_json=as_json)
@@ -143,13 +144,16 @@ def cancel(
 @app.command()
 def status(
     runs: Annotated[list[str] | None, typer.Argument(help="Run folders or names; all unless given.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Only when the named runs have ended; exit 0 if done, else with their code.")
+    ] = False,
     root: Roots = None,
     as_json: AsJson = False,
 ) -> int:
     """Show what runs are doing."""
     from qad_core.commands import status as command
 
-    return command.show_status(runs or [], root or [], as_json=as_json)
+    return command.show_status(runs or [], root or [], wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -199,13 +203,14 @@ def compare(
     svg: Annotated[Path | None, typer.Option(help="Write a chart of one metric there.")] = None,
     key: Annotated[str, typer.Option(help="The chart's metric.")] = "loss/kd",
     log_scale: Annotated[bool, typer.Option("--log-scale", help="Logarithmic values in the chart.")] = False,
+    x_axis: Annotated[XAxis, typer.Option("--x", help="What lies below the chart.")] = "step",
     root: Roots = None,
     as_json: AsJson = False,
 ) -> None:
     """Show runs side by side: what differs in their configs, and what came of it."""
     from qad_core.commands import compare as command
 
-    exports = command.Exports(csv, svg, key, log_scale)
+    exports = command.Exports(csv, svg, key, log_scale, x_axis)
     command.compare_runs(runs, root or [], exports, as_json=as_json)
 
 
@@ -332,11 +337,15 @@ def data_list(as_json: AsJson = False) -> None:
 
 
 @config_app.command("show")
-def config_show(experiment: Experiment, overrides: Overrides = None) -> None:
-    """Print an experiment's config as resolved, with where each value came from."""
+def config_show(
+    experiment: Annotated[str, typer.Argument(help="An experiment, or a run folder or its name.")],
+    overrides: Overrides = None,
+    root: Roots = None,
+) -> None:
+    """Print an experiment's or a run's config as resolved, with where each value came from."""
     from qad_core.commands import check as command
 
-    command.show_config(experiment, overrides or [])
+    command.show_config(experiment, overrides or [], root or [])
 
 
 @config_app.command("list")

@@ -5,6 +5,7 @@ It wires screens to `FleetModel`, `SlurmWatch` and the settings, and shows nothi
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 from textual import events, on, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from qad_core.slurm.answers import SlurmAnswers
@@ -21,12 +23,15 @@ from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.polling import Pace, is_away
 from qad_core.slurm.site import read_site_floor
 from qad_tui.charts import CurveOptions
+from qad_tui.daemon_threads import DaemonThreads
 from qad_tui.fleet import Fleet, FleetModel
 from qad_tui.messages import FleetSeen, SlurmSeen
 from qad_tui.notifications import Ending, EndingWatch, tell_desktop, terminal_sequence
-from qad_tui.screens.base import QadScreen
+from qad_tui.output_filter import WithoutCommands
+from qad_tui.screens.base import SPLIT_COLUMNS, QadScreen
 from qad_tui.screens.runs import RunsScreen
 from qad_tui.settings import SettingsStore, load_settings
+from qad_tui.signals import end_by_signals
 from qad_tui.slurm_asker import SlurmAsker
 from qad_tui.slurm_watch import QUESTION_SECONDS, SlurmSnapshot, SlurmWatch, Wish
 from qad_tui.widgets.top_bar import PLACES
@@ -116,10 +121,18 @@ class QadApp(App[None]):
         self.selected: list[Path] = []
         """Runs that are marked for the comparison."""
         self.curve_options = CurveOptions()
+        self._output_filter = WithoutCommands()
         self._looking_at_fleet = False
         self._endings = EndingWatch()
-        self._last_input_at = now()
+        self.started_at = self._last_input_at = now()
+        """Unix time."""
         self._ticks = 0
+
+    def on_load(self) -> None:
+        """Have threads that nobody waits for, and an end by signal that leaves the terminal as it was."""
+        asyncio.get_running_loop().set_default_executor(DaemonThreads())
+        if not (self.is_headless or self.is_web):  # a browser's terminal has its own way to end
+            end_by_signals(self)
 
     def on_mount(self) -> None:
         """Apply the settings and begin to look, after the first frame."""
@@ -128,6 +141,10 @@ class QadApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
         self.call_after_refresh(self._tick)
         self.set_interval(self.poll_seconds, self._tick)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's filters, and ours behind them."""
+        return [*super().get_line_filters(), self._output_filter]
 
     def open_run(self, path: Path, *, tab: str = "overview") -> None:
         """Open a run full screen, at one of its tabs."""
@@ -143,12 +160,16 @@ class QadApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Commands of the palette: Textual's, the places, and every key of the screen below."""
-        yield from super().get_system_commands(screen)  # pyright: ignore[reportUnknownMemberType]
+        for command in super().get_system_commands(screen):  # pyright: ignore[reportUnknownMemberType]
+            if command.title != "Keys":  # Textual's panel beside the screen, where ours is a page of its own
+                yield command
         for name, word in PLACES:
             yield SystemCommand(f"Go to {word}", f"The screen {word}", lambda name=name: self.action_go(name))
+        seen = {f"go('{name}')" for name, _ in PLACES} | {"command_palette", "quit"}
         for active in list(screen.active_bindings.values()):
             binding = active.binding
-            if binding.id and binding.show and binding.description:
+            if binding.id and binding.description and binding.action not in seen:
+                seen.add(binding.action)
                 run = self._runner(active.node, binding.action)
                 yield SystemCommand(binding.description, f"key {self.get_key_display(binding)}", run)
 
@@ -182,7 +203,8 @@ class QadApp(App[None]):
         """Show the keys of the screen below."""
         from qad_tui.screens.help import HelpScreen, described_keys
 
-        self.push_screen(HelpScreen(described_keys(self.screen.active_bindings.values(), self.get_key_display)))
+        keys = described_keys(self.screen.active_bindings.values(), self.get_key_display)
+        self.push_screen(HelpScreen(keys, is_wide=self.size.width >= SPLIT_COLUMNS))
 
     @property
     def _top(self) -> QadScreen | None:
@@ -247,8 +269,10 @@ class QadApp(App[None]):
             self._driver.write(sequence)
 
     async def on_event(self, event: events.Event) -> None:
-        """Note that somebody is here."""
+        """Note that somebody is here. What is typed behind the key that quits is meant for the shell."""
         if isinstance(event, events.InputEvent):
+            if self._exit:
+                return
             self._last_input_at = self.now()
         await super().on_event(event)
 

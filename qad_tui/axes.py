@@ -56,7 +56,8 @@ def x_scale(chart: Chart, dots: int) -> Scale | None:
     shown = chart.view or chart.whole
     if shown is None:
         return None
-    return Scale(shown.first, shown.last if shown.width > 0 else shown.first + 1, dots)
+    least = max(1.0, ROUNDING * abs(shown.first))
+    return Scale(shown.first, shown.last if shown.width > 0 else shown.first + least, dots)
 
 
 def y_scale(chart: Chart, dots: int) -> Scale | None:

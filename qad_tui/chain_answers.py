@@ -19,6 +19,8 @@ def cancelled_words(answer: Answer) -> list[str]:
     """What was done to which jobs; empty where nothing was."""
     if not isinstance(answer.data, Mapping):
         return []
+    if (process := cast("Mapping[str, int]", answer.data).get("process")) is not None:
+        return [f"Process {process}: told to save and stop."]
     data = cast("Mapping[str, Sequence[str]]", answer.data)
     return [f"{_jobs(data[key])}: {words}." for key, words in _CANCEL_WORDS if data.get(key)]
 

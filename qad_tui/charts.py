@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-XAxis = Literal["step", "tokens", "time"]
-X_AXES: tuple[XAxis, ...] = ("step", "tokens", "time")
-"""`time` is in seconds since the first line of the run."""
+from qad_core.run.chart_axes import XAxis
+from qad_core.run.metrics import LARGEST
+
 NO_METRICS_YET = "No metrics yet: the first point comes with the first evaluation or step."
-LARGEST = 1e100
-"""Greater values count as infinite: no sum of them overflows."""
 SMALLEST_SHARE = 1e-5
 """Part of the whole axis that a view is never narrower than."""
 

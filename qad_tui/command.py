@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.serve:
         sys.exit(serve(["--demo"] if parsed.demo else [str(root) for root in roots], parsed.port))
     if parsed.demo:
-        run_demo(mouse=not parsed.no_mouse)
-        return
-    app_type = load_app()
-    app_type(roots).run(mouse=not parsed.no_mouse)
+        sys.exit(run_demo(mouse=not parsed.no_mouse))
+    app = load_app()(roots)
+    app.run(mouse=not parsed.no_mouse)
+    sys.exit(app.return_code)
 
 
 def load_app() -> type[QadApp]:
@@ -44,12 +44,14 @@ def load_app() -> type[QadApp]:
     return QadApp
 
 
-def run_demo(*, mouse: bool) -> None:
-    """Show the recorded fleet."""
+def run_demo(*, mouse: bool) -> int | None:
+    """Show the recorded fleet; the exit code."""
     from qad_tui.demo.start import demo_fleet
 
     with demo_fleet() as fleet:
-        load_app()([fleet.root], client=fleet.client).run(mouse=mouse)
+        app = load_app()([fleet.root], client=fleet.client)
+        app.run(mouse=mouse)
+        return app.return_code
 
 
 def serve(arguments: Sequence[str], port: int) -> int:
@@ -57,7 +59,7 @@ def serve(arguments: Sequence[str], port: int) -> int:
     try:
         from textual_serve.server import Server  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
     except ImportError:
-        print("error: --serve needs textual-serve\n  Install it: pip install 'qad[serve]'", file=sys.stderr)
+        print("error: --serve needs textual-serve\n  Install it: pip install textual-serve", file=sys.stderr)
         return 2
     command = shlex.join([sys.executable, "-m", "qad_tui", *arguments])
     Server(command, host="127.0.0.1", port=port, title="qad-tui").serve()  # pyright: ignore[reportUnknownMemberType]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qad_tui.charts import LARGEST, Band, Border, Line, Points, XAxis, XRange
+from qad_core.run.metrics import LARGEST
+from qad_tui.charts import Band, Border, Line, Points, XAxis, XRange
 from qad_tui.curve_data import TIME, TOKENS, CurveData, Series, name_of_metric
 
 Numbers = NDArray[np.float64]
@@ -43,7 +44,7 @@ def cut_line(data: CurveData, key: str, cut: Cut, *, name: str = "", style_index
     """The line of a metric with its evaluations, decimated for a chart; an empty one for a key that never came."""
     series, evaluation_key = data.series(key), data.evaluation_of(key)
     evaluations = data.series(evaluation_key)
-    xs, values = _axis_of(data, series, cut.x_axis), np.array(series.values, np.float64)
+    xs, values = _axis_of(data, series.steps, cut.x_axis), np.array(series.values, np.float64)
     finite = np.abs(values) < LARGEST
     marks = _evaluation_points(data, evaluations, cut)
     if evaluation_key == key:
@@ -62,7 +63,7 @@ def cut_line(data: CurveData, key: str, cut: Cut, *, name: str = "", style_index
         newest=_newest(series),
         newest_evaluation=_newest(evaluations),
         evaluation_name=name_of_metric(evaluation_key) if evaluation_key != key else "",
-        extent=_extent(xs, _axis_of(data, evaluations, cut.x_axis)),
+        extent=_extent(xs, _axis_of(data, evaluations.steps, cut.x_axis)),
     )
 
 
@@ -105,29 +106,24 @@ def smooth(points: Points, weight: float) -> Points:
 
 def starts_of_jobs(data: CurveData, starts: Sequence[tuple[float, str]], axis: XAxis) -> tuple[Border, ...]:
     """Where on the x axis starts (Unix time, label) of a run lie, but for the first and those without a step yet."""
-    times = data.series(TIME)
-    if not times:
-        return ()
-    clock, xs = np.maximum.accumulate(np.array(times.values, np.float64)), _axis_of(data, times, axis)
+    steps, clock = _rising(data.series(TIME))
+    xs = _axis_of(data, steps, axis)
     places = [(int(np.searchsorted(clock, started)), label) for started, label in sorted(starts)]
     return tuple(Border(float(xs[place]), label) for place, label in places if 0 < place < len(xs))
 
 
 def border_at_step(data: CurveData, step: float, label: str, axis: XAxis) -> Border:
     """A border at a step that is known."""
-    one = Series()
-    one.append(step, 0.0)
-    return Border(float(_axis_of(data, one, axis)[0]), label)
+    return Border(float(_axis_of(data, [step], axis)[0]), label)
 
 
-def _axis_of(data: CurveData, series: Series, axis: XAxis) -> Numbers:
-    steps = np.array(series.steps, np.float64)
+def _axis_of(data: CurveData, at: Sequence[float] | Numbers, axis: XAxis) -> Numbers:
+    steps = np.array(at, np.float64)
     if axis == "step" or not len(steps):
         return steps
-    source = data.series(TOKENS if axis == "tokens" else TIME)
-    if not source:
+    known, numbers = _rising(data.series(TOKENS if axis == "tokens" else TIME))
+    if not len(known):
         return steps
-    known, numbers = np.array(source.steps, np.float64), np.maximum.accumulate(np.array(source.values, np.float64))
     if axis == "time":
         return np.asarray(np.interp(steps, known, numbers - numbers[0]), np.float64)
     if known[0] > 0:  # no token before the first step
@@ -135,8 +131,15 @@ def _axis_of(data: CurveData, series: Series, axis: XAxis) -> Numbers:
     return np.asarray(np.interp(steps, known, numbers), np.float64)
 
 
+def _rising(series: Series) -> tuple[Numbers, Numbers]:
+    """Steps and numbers of an axis that never falls; a number that is not finite has no place on it."""
+    steps, numbers = np.array(series.steps, np.float64), np.array(series.values, np.float64)
+    finite = np.abs(numbers) < LARGEST
+    return steps[finite], np.maximum.accumulate(numbers[finite])
+
+
 def _evaluation_points(data: CurveData, evaluations: Series, cut: Cut) -> Points:
-    xs, values = _axis_of(data, evaluations, cut.x_axis), np.array(evaluations.values, np.float64)
+    xs, values = _axis_of(data, evaluations.steps, cut.x_axis), np.array(evaluations.values, np.float64)
     finite = np.abs(values) < LARGEST
     xs, values = xs[finite], values[finite]
     if cut.view is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from qad_core.run.events import EventReader, find_event_files
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsReader, sample_lines
+from qad_core.seen import is_folder, is_there
 from qad_tui.charts import NO_METRICS_YET
 from qad_tui.curve_data import CurveData
 
@@ -110,7 +111,7 @@ class EventSource:
         return restarted or self._reader.offset != before
 
     def sketch(self) -> CurveData | None:
-        """Records cannot be found from the middle of a file."""
+        """Not made: what has come so far is shown while the rest is read."""
         return None
 
     def share_read(self) -> float:
@@ -139,6 +140,6 @@ def find_source(path: Path) -> CurveSource | None:
 
 def words_of_no_metrics(path: Path) -> str:
     """Why a run has no curve."""
-    if (path / "tensorboard").is_dir() and not (path / "config.yaml").exists():
+    if is_folder(path / "tensorboard") and not is_there(path / "config.yaml"):
         return "No metrics yet: there is no metrics.jsonl, and no event file below tensorboard/."
     return NO_METRICS_YET

@@ -91,6 +91,7 @@ class FleetModel:
         self._starts: dict[Path, _Starts] = {}
         self._rows: dict[Path, RunRow] = {}
         self._misses: dict[Path, int] = {}
+        self._listed: set[Path] = set()
 
     def look(self, answers: SlurmAnswers = NOTHING_ASKED) -> Fleet:
         """Read on in every run folder and lay `answers` beside them."""
@@ -113,11 +114,14 @@ class FleetModel:
         try:
             folders = [root, *_folders_in(root)]
         except FileNotFoundError:
+            if root in self._listed:
+                problems.append(f"{root} is not there any more")
             return  # a root that is not there has no runs
         except OSError as error:
             problems.append(f"{root}: {error.strerror}; what was known of its runs stays")
             found |= {path: row for path, row in self._rows.items() if path.is_relative_to(root)}
             return
+        self._listed.add(root)
         for path in folders:
             if path not in found:
                 self._look_at(path, answers, found, problems)

@@ -16,6 +16,7 @@ from qad_core.config.library import PART_FOLDERS
 from qad_core.config.values import parse_value
 from qad_core.errors import ConfigError
 from qad_core.run.folder import RunFolder
+from qad_core.seen import is_folder
 
 FRESH = "fresh"
 """Key of the choice to move an older run in the folder aside; not one of the config's."""
@@ -39,7 +40,7 @@ class FormModel:
     def from_run(cls, start_from: Path | str, changes: Sequence[str] = ()) -> FormModel:
         """The form of a run's folder, its config.yaml, or an experiment, with overrides `key=value`."""
         path = Path(start_from)
-        run = path if path.is_dir() else path.parent if path.name == RunFolder(path).config.name else None
+        run = path if is_folder(path) else path.parent if path.name == RunFolder(path).config.name else None
         experiment = str(RunFolder(run).config) if run else str(start_from)
         pairs = (text.partition("=") for text in changes)
         return cls(experiment, {key.strip(): text.strip() for key, _, text in pairs}, like=run)

@@ -201,15 +201,21 @@ def _note(key: str, form: FormModel, draft: Draft, catalog: Catalog, *, changed:
             return "" if form.clone_of else "pick one, or parts of your own below"
         if not value:
             if _has_values(key, draft):
-                return "values of its own, named below"
+                return "set below"
             return "the defaults, or pick one" if FIELDS[key].has_default else "pick one"
         return next((entry.description for entry in catalog.get(key, ()) if entry.name == value), "")
     if key == FRESH:
         return "the older run is moved aside" if form.fresh else ""
     base = draft.values.get(key)
     if changed:
-        return f"was {base.text or 'empty'}, {short_origin(base.origin)}" if base else "was not set"
-    return short_origin(base.origin) if base else ""
+        return f"was {base.text or 'empty'}, {_origin(base.origin, form)}" if base else "was not set"
+    return _origin(base.origin, form) if base else ""
+
+
+def _origin(origin: str, form: FormModel) -> str:
+    """Where a value comes from; what the cloned run has is not said by that run's long name on every line."""
+    is_clones = bool(form.clone_of) and Path(origin).parent.name == form.clone_of
+    return "as cloned" if is_clones else short_origin(origin)
 
 
 def _has_values(section: str, draft: Draft) -> bool:

@@ -4,6 +4,7 @@ in which they differ. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from qad_tui.run_follower import LOSS_ONLY, Curves
 
 SIGNS = "12345678"
 """What runs are called on the chart and above the tables; as many as the palette has colours."""
+_OWN_PARTS = re.compile(r"(.+?-Teacher)-(.+?-Data)-(.+?)-(lr\d[\d.]*(?:e[+-]?\d+)?)(?:-(.+))?")
+_DASH = re.compile(r"-(?!(?<=\de-)\d)")
+"""A dash that is not in a number such as 1e-06."""
 
 
 def overlay(
@@ -55,12 +59,18 @@ def metric_keys(curves: Mapping[Path, Curves]) -> list[str]:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The part of each name behind what all share, cut at dashes: `lr1e-06-qat` against `lr1e-06-long`."""
+    """The part of each name behind what all share, in whole parts: `lr1e-06-qat` against `lr1e-06-long`."""
     if len(names) < 2:
         return list(names)
-    pieces = [name.split("-") for name in names]
+    pieces = [_parts_of(name) for name in names]
     most = min(len(parts) for parts in pieces) - 1
     common = next((place for place in range(most) if len({parts[place] for parts in pieces}) > 1), most)
     if common == 0:
         return [short_run_name(name) for name in names]
     return ["-".join(parts[common:]) for parts in pieces]
+
+
+def _parts_of(name: str) -> list[str]:
+    """Student, teacher, data, learning rate and tag; of a name in another layout what stands between its dashes."""
+    own = _OWN_PARTS.fullmatch(name)
+    return [part for part in own.groups() if part] if own else _DASH.split(name)

@@ -41,6 +41,8 @@ def progress(row: RunRow) -> list[Text]:
         bar = Text(progress_bar(fraction, _BAR_WIDTH), "green" if run.state == "running" else "dim")
         facts.append(bar.append(f" {format_fraction(fraction)}", "default not dim"))
         facts.append(Text(f"step {run.step} of {run.train_iterations}"))
+    elif run.step:
+        facts.append(Text(f"step {run.step}"))
     if run.eta_seconds is not None:
         facts.append(Text(f"{format_duration(run.eta_seconds)} left"))
     return facts
@@ -108,7 +110,9 @@ def evaluation_table(run: RunSummary) -> list[Text]:
         return []
     newest = run.evaluations[-1]
     heads = ("KL to teacher", "cross-entropy", "perplexity", "top-1 agreed")
-    lines = [_table_line("held out", heads, "dim"), _teacher_line(newest)]
+    lines = [_table_line("held out", heads, "dim")]
+    if run.last_kl is not None:
+        lines.append(_teacher_line(newest))
     if run.first_kl is not None:
         lines.append(_evaluation_line("PTQ, step 0", run.evaluations[0]))
     if newest.get("step") != 0:
@@ -159,7 +163,8 @@ def health(row: RunRow, *, compact: bool) -> list[Text]:
         for finding in shown
     ]
     if not row.findings and not compact and row.run.last_training is not None:
-        lines.append(Text("✓ healthy: no stall, no NaN, no spikes, loss and held-out KL fall, steady pace", "green"))
+        no_stall = "no stall, " if row.run.status is not None else ""  # of other scripts' runs nobody knows
+        lines.append(Text(f"✓ healthy: {no_stall}no NaN, no spikes, loss and held-out KL fall, steady pace", "green"))
     return lines
 
 

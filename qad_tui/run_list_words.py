@@ -23,7 +23,7 @@ def describe_list(rows: Sequence[RunRow], *, shown: int, needle: str, selected: 
                 f"{look.mark} {counts[state]} {state_word(state)}", look.style.replace("bold ", "")
             )
     if needle:
-        text.append(f"  ·  {shown} with {needle!r}, escape shows all", "bold yellow")
+        text.append(f"  ·  {shown} with {needle!r}", "bold yellow")
     if selected:
         text.append(f"  ·  {selected} selected", "bold")
     return text
@@ -44,7 +44,7 @@ def why_empty(roots: Sequence[Path]) -> Text:
     )
     commands = (
         ("2", "a new run, here on the screen"),
-        ("qad_core demo", "a real model, quantized and won back: 10 minutes"),
+        ("qad_core demo", "a real model, quantized and won back: minutes"),
         ("qad_core train tiny", "a tiny model: under a minute"),
         ("qad-tui FOLDER", "look elsewhere (or set QAD_CHECKPOINT_ROOT)"),
         ("qad-tui --demo", "a recorded fleet, to look around in"),

@@ -91,12 +91,17 @@ def load_settings(environ: Mapping[str, str] | None = None) -> SettingsStore:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         store.problems.append(f"{home / SETTINGS_NAME}: {where}: {first['msg']}; the defaults hold")
-    except (OSError, ValueError) as error:
-        store.problems.append(f"{home / SETTINGS_NAME} cannot be read: {error}; the defaults hold")
+    except (OSError, ValueError, RecursionError) as error:
+        store.problems.append(f"{home / SETTINGS_NAME} cannot be read: {_reason(error)}; the defaults hold")
     try:
         store.state = State.model_validate(json.loads((home / STATE_NAME).read_text(encoding="utf-8")))
     except FileNotFoundError:
         pass  # the first time
-    except (OSError, ValueError) as error:
-        store.problems.append(f"{home / STATE_NAME} cannot be read: {type(error).__name__}; it will be made anew")
+    except (OSError, ValueError, RecursionError) as error:
+        why = _reason(error) if isinstance(error, OSError) else "it is not what this screen writes"
+        store.problems.append(f"{home / STATE_NAME} cannot be read: {why}; it will be made anew")
     return store
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -132,12 +132,10 @@ class SlurmWatch:
 
     def _need(self, wish: Wish) -> Need:
         open_ids = self._open_ids(wish)
-        unseen = any(job_id not in self._asked for job_id in open_ids)
         return Need(
             links=bool(open_ids) or self._endings.are_wanted(self._ended_ids(wish)),
             live=self._is_live(open_ids),
             everyone=wish.everyone,
-            unseen=unseen or (wish.everyone and self.snapshot.scope != "everyone"),
             away=wish.away,
             acted_at=self._acted_at,
         )

@@ -69,7 +69,7 @@ def state_phrase(view: RunView) -> str:
     if state == "killed":
         return "killed, can be resumed"
     if state == "foreign":
-        return "made by other scripts: no metrics.jsonl to show"
+        return run.words if run.updated else f"{run.words}: no metrics to show"
     if state == "running":
         return run.status.phase if run.status else state
     return state_word(state)

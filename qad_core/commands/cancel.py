@@ -1,4 +1,4 @@
-"""`qad_core cancel`: end a run's link so that it saves first, or all that is left of its chain."""
+"""`qad_core cancel`: end a run's link so that it saves first, or all that is left of its chain; or a start here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from qad_core.commands.output import console, error_console, print_json
 from qad_core.commands.runs import find_run
 from qad_core.errors import ExitCode, RunError
 from qad_core.launch.live_links import LiveLink, live_links, settle_lost_answers
+from qad_core.launch.local_start import end_start, find_living
 from qad_core.launch.lock import locked_submission
 from qad_core.launch.patience import PATIENCE_SECONDS, PatientSlurm
 from qad_core.launch.run_local import disk_errors
 from qad_core.run.address import address
 from qad_core.run.folder import RunFolder
+from qad_core.run.jobs import Job, read_jobs
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.jobs import is_running
 
@@ -43,10 +45,13 @@ def cancel(run: str, roots: Sequence[Path], options: CancelOptions) -> ExitCode:
     """End the running link, or the first that waits; with `chain` all of them. With `now` nothing is saved.
 
     A running link is told to save and stop, as before its walltime; the next link of the chain, when there
-    is one and `chain` is not given, goes on from there. Raises RunError when nothing waits or runs, when the run is
-    being submitted, and when all that is left is suspended; SlurmUnavailable after the patience.
+    is one and `chain` is not given, goes on from there. A run that was started on this machine without SLURM is told
+    the same. Raises RunError when nothing waits or runs, when the run is being submitted, and when all that is left is
+    suspended; SlurmUnavailable after the patience.
     """
     folder = find_run(run, roots).folder
+    if (start := find_living(read_jobs(folder.jobs))) is not None:
+        return _end_here(folder, start, options)
     slurm = PatientSlurm(SlurmClient(), _say, options.patience_seconds)
     with locked_submission(folder), disk_errors(folder):
         settle_lost_answers(slurm, folder)
@@ -67,6 +72,17 @@ def choose_way(state: str, *, now: bool) -> Way:
     if now or not is_running(state) or state in _STARTING:
         return "end"
     return "suspended" if state in _STANDING_STILL else "stop"
+
+
+def _end_here(folder: RunFolder, start: Job, options: CancelOptions) -> ExitCode:
+    if not end_start(start, now=options.now):
+        raise RunError(f"The run {folder.name} has just ended.", "There is nothing to cancel.")
+    if options.as_json:
+        print_json({"process": start.pid, "saves": not options.now})
+    else:
+        words = "is killed" if options.now else "was told to save and stop"
+        console().print(f"process {start.pid} on this machine {words}", markup=False, soft_wrap=True)
+    return ExitCode.DONE
 
 
 def _act(slurm: PatientSlurm, ways: Mapping[str, Way]) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from qad_core.commands.experiment import describe_config, with_tag
 from qad_core.commands.output import console, error_console, make_table, print_json, print_notes, print_problems
+from qad_core.commands.runs import find_run_folder
 from qad_core.config.checks import check_experiment
-from qad_core.config.load import dump_resolved, load_experiment
+from qad_core.config.load import dump_resolved, load_experiment, read_resolved
 from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
-from qad_core.errors import ExitCode
+from qad_core.errors import ExitCode, RunError
 from qad_core.launch.trial import find_refusal
+from qad_core.seen import is_file
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import SlurmMissing, SlurmUnavailable
 
@@ -53,6 +55,16 @@ def _ask_slurm(config: RunConfig) -> list[Problem]:
     return [] if refusal is None else [refusal]
 
 
-def show_config(experiment: str, overrides: Sequence[str]) -> None:
-    """Print the resolved config with where each value came from; raises InvalidConfigError when there is none."""
-    print(dump_resolved(load_experiment(experiment, overrides)), end="")
+def show_config(experiment: str, overrides: Sequence[str], roots: Sequence[Path]) -> None:
+    """Print the resolved config of an experiment or a run with where each value came from.
+
+    Raises InvalidConfigError, or RunError, when there is none.
+    """
+    run = find_run_folder(experiment, roots)
+    if run is None:
+        resolved = load_experiment(experiment, overrides)
+    elif not is_file(run.config):
+        raise RunError(f"The run {run.name} has no config.yaml.", "Only runs that this program has made have one.")
+    else:
+        resolved = load_experiment(str(run.config), overrides) if overrides else read_resolved(run.config)
+    print(dump_resolved(resolved), end="")

@@ -14,6 +14,7 @@ from qad_core.config.experiment_file import experiment_path, experiment_text, wr
 from qad_core.config.library import find_library
 from qad_core.config.load import load_experiment
 from qad_core.errors import RunError
+from qad_core.seen import is_file, is_there
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def save(experiment: str, overrides: Sequence[str], options: SaveOptions) -> Non
 def clone(run: str, changes: Sequence[str], roots: Sequence[Path], options: SaveOptions) -> None:
     """Write a run's config with changes, and a tag where it would meet another run's folder; raises as `save`."""
     folder = find_run(run, roots).folder
-    if not folder.config.is_file():
+    if not is_file(folder.config):
         raise RunError(f"The run {folder.name} has no config.yaml.", "Only runs that this program has made can be.")
     overrides = clone_overrides(folder.config, changes)
     config = load_experiment(str(folder.config), overrides).config
@@ -52,7 +53,7 @@ def clone(run: str, changes: Sequence[str], roots: Sequence[Path], options: Save
     text = experiment_text(str(folder.config), overrides, description=options.description)
     write_experiment(text, path, overwrite=options.overwrite)
     planned = config.paths.checkpoint_root / config.run_name
-    goes_on = planned.exists()
+    goes_on = is_there(planned)
     words = f"written: {path}\nrun folder: {planned}" + (" (is there: the run goes on in it)" if goes_on else " (new)")
     data = {"path": path, "overrides": overrides, "run_folder": planned, "goes_on": goes_on}
     _tell(path, data, words, options)

@@ -16,6 +16,7 @@ from qad_core.run.jobs import Job
 from qad_core.run.start_logs import logs_of_start
 from qad_core.run.status import Status
 from qad_core.run.store import RunSummary
+from qad_core.seen import is_folder
 from qad_core.slurm.answers import NOTHING_ASKED, SlurmAnswers, ask_slurm
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.views import RunView, jobs_of, view_run
@@ -53,7 +54,7 @@ def explain_failure(view: RunView) -> Failure | None:
 
 def retry_command(run: RunSummary, changes: Sequence[str]) -> str:
     """The run again with the changes, to paste; its resolved config is an experiment like any other."""
-    verb = "submit" if "cluster.kind=slurm" in changes or run.folder.slurm.is_dir() else "train"
+    verb = "submit" if "cluster.kind=slurm" in changes or is_folder(run.folder.slurm) else "train"
     return shlex.join(["qad_core", verb, str(run.folder.config), *changes])
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qad_core.config.schema import PathsConfig
-from qad_core.run.store import RunSummary, resolve_run, summarize_run
+from qad_core.run.folder import RunFolder
+from qad_core.run.store import RunSummary, is_run_folder, resolve_run, summarize_run
+from qad_core.seen import is_folder
 
 
 def run_roots(named: Sequence[Path], environ: Mapping[str, str] | None = None) -> list[Path]:
@@ -19,6 +21,13 @@ def run_roots(named: Sequence[Path], environ: Mapping[str, str] | None = None) -
 def find_run(run: str, roots: Sequence[Path]) -> RunSummary:
     """One run by path or name; raises RunError with the nearest names."""
     return summarize_run(resolve_run(run, run_roots(roots)))
+
+
+def find_run_folder(experiment_or_run: str, roots: Sequence[Path]) -> RunFolder | None:
+    """The run's folder, where the argument is that or a run's name, and no experiment's."""
+    places = [Path(experiment_or_run), *(root / experiment_or_run for root in run_roots(roots))]
+    found = next((path for path in places if is_folder(path) and is_run_folder(path)), None)
+    return RunFolder(found) if found is not None else None
 
 
 def run_as_json(run: RunSummary) -> dict[str, object]:

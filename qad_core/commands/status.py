@@ -12,12 +12,13 @@ from rich.text import Text
 from qad_core.commands.outlook import explain_failure, retry_command, view_runs
 from qad_core.commands.output import console, error_console, make_table, print_json
 from qad_core.commands.runs import find_run, run_as_json, run_roots
+from qad_core.commands.waiting import exit_code_of, wait_for_end
 from qad_core.config.problems import Problem
-from qad_core.errors import ExitCode, explain_os_error
+from qad_core.errors import ExitCode, RunError, explain_os_error
 from qad_core.run.failure import Failure
 from qad_core.run.health import Severity
 from qad_core.run.show import show_duration, show_fraction, show_number
-from qad_core.run.store import RunSummary, find_run_paths, log_files, summarize_run
+from qad_core.run.store import RunSummary, find_run_paths, log_files, resolve_run, summarize_run
 from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.links import LinkView
 from qad_core.slurm.views import RunView
@@ -30,15 +31,37 @@ STATE_STYLES = {
 HEALTH_STYLES: dict[Severity, str] = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 
-def show_status(names: Sequence[str], roots: Sequence[Path], *, as_json: bool) -> ExitCode:
-    """Print the named runs in full, or a line for each below the roots; exit 2 when some of those cannot be read."""
+def show_status(names: Sequence[str], roots: Sequence[Path], *, wait: bool, as_json: bool) -> ExitCode:
+    """Print the named runs in full, or a line for each below the roots; exit 2 when some of those cannot be read.
+
+    With `wait`, print them when they have ended, and return how they did.
+    """
+    if wait and not names:
+        raise RunError("--wait is given without a run.", "Name the runs to wait for.")
+    if wait:
+        views, answers = wait_for_end([resolve_run(name, run_roots(roots)) for name in names])
+        _show(views, answers, [], roots, named=True, as_json=as_json)
+        return exit_code_of(views)
     runs, problems = ([find_run(name, roots) for name in names], []) if names else _read_all(run_roots(roots))
     views, answers = view_runs(runs, endings=bool(names))
-    failures = {view.run.path: explain_failure(view) for view in views} if names else {}
+    _show(views, answers, problems, roots, named=bool(names), as_json=as_json)
+    return ExitCode.USER_ERROR if problems else ExitCode.DONE
+
+
+def _show(
+    views: Sequence[RunView],
+    answers: SlurmAnswers,
+    problems: Sequence[Problem],
+    roots: Sequence[Path],
+    *,
+    named: bool,
+    as_json: bool,
+) -> None:
+    failures = {view.run.path: explain_failure(view) for view in views} if named else {}
     if as_json:
         print_json([_as_json(view, failures.get(view.run.path), answers) for view in views], problems)
-        return ExitCode.USER_ERROR if problems else ExitCode.DONE
-    if names:
+        return
+    if named:
         for view in views:
             print_run(view, failures[view.run.path])
     else:
@@ -47,7 +70,6 @@ def show_status(names: Sequence[str], roots: Sequence[Path], *, as_json: bool) -
         error_console().print(f"not known: {silence}", markup=False)
     for problem in problems:
         error_console().print(str(problem), markup=False)
-    return ExitCode.USER_ERROR if problems else ExitCode.DONE
 
 
 def print_run(view: RunView, failure: Failure | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qad_core.commands.experiment import run_folder_of, with_tag
 from qad_core.commands.output import error_console, print_json, print_notes, show_problems
-from qad_core.commands.runs import find_run, run_roots
+from qad_core.commands.runs import find_run, find_run_folder
 from qad_core.commands.submit_words import show_dry_run, show_plan, show_result
 from qad_core.config.checks import check_experiment
 from qad_core.config.load import ResolvedConfig, read_resolved
@@ -34,7 +34,6 @@ from qad_core.run.jobs import read_jobs
 from qad_core.run.pace import measure_pace
 from qad_core.run.show import show_duration
 from qad_core.run.status import read_status
-from qad_core.run.store import is_run_folder
 from qad_core.slurm.client import SlurmClient
 
 INTERRUPTED = 130
@@ -64,7 +63,7 @@ class SubmitOptions:
 def submit(experiment: str, overrides: Sequence[str], roots: Sequence[Path], options: SubmitOptions) -> int:
     """Check everything, say what will be submitted, and submit it; the exit code."""
     _check_pace(options.seconds_per_iteration)
-    run = _find_run_folder(experiment, roots)
+    run = find_run_folder(experiment, roots)
     name = str(run.config) if run else experiment
     resolved, problems = check_experiment(name, with_tag(overrides, options.tag), fresh=options.fresh)
     problems = [*problems, *_problems_of_kind(resolved)]
@@ -106,13 +105,6 @@ def _say(text: str) -> None:
 def _check_pace(seconds: float | None) -> None:
     if seconds is not None and not math.isfinite(seconds):
         raise ConfigError(f"--seconds-per-iteration is {seconds}", "Give it a number of seconds.")
-
-
-def _find_run_folder(experiment: str, roots: Sequence[Path]) -> RunFolder | None:
-    """The run's folder, where the argument is that or a run's name, and no experiment's."""
-    places = [Path(experiment), *(root / experiment for root in run_roots(roots))]
-    found = next((path for path in places if path.is_dir() and is_run_folder(path)), None)
-    return RunFolder(found) if found is not None else None
 
 
 def _refuse_moved(run: RunFolder, planned: RunFolder) -> None:

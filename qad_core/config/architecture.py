@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from qad_core.config.paths import resolve_teacher_weights, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 from qad_core.errors import ConfigError
+from qad_core.seen import is_file
 
 _FAMILIES: Mapping[str, Literal["qwen3", "llama"]] = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 _SHAPE_KEYS: Mapping[str, str] = {
@@ -79,7 +80,7 @@ def architecture_folder(config: RunConfig) -> Path | None:
     if config.model.architecture is not None:
         return None
     weights = resolve_weights(config.model, config.paths.models_root)
-    return weights if isinstance(weights, Path) and (weights / "config.json").is_file() else None
+    return weights if isinstance(weights, Path) and is_file(weights / "config.json") else None
 
 
 def with_architecture(config: RunConfig) -> RunConfig:
@@ -104,7 +105,7 @@ def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
     """
     if config.model.teacher_weights is not None:
         weights = resolve_teacher_weights(config.model, config.paths.models_root)
-        if isinstance(weights, Path) and (weights / "config.json").is_file():
+        if isinstance(weights, Path) and is_file(weights / "config.json"):
             return read_architecture(weights)
     return student_architecture(config)
 

@@ -22,6 +22,7 @@ from qad_core.config.schema import ArchitectureConfig, RunConfig
 from qad_core.errors import ConfigError, QadError
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import differing_keys
+from qad_core.seen import is_there
 
 __all__ = ["Problem", "check_config", "check_experiment"]
 
@@ -104,5 +105,5 @@ def _check_run_folder(folder: RunFolder, config: RunConfig) -> Iterator[Problem]
         return
     for key, theirs, ours in differences:
         yield Problem(f"{folder.path} belongs to another run: {key} is {theirs!r} there, {ours!r} here", key, way_on)
-    if not folder.identity.exists() and any(folder.path.glob("checkpoints/*/iter_*")):
+    if not is_there(folder.identity) and any(folder.path.glob("checkpoints/*/iter_*")):
         yield Problem(f"{folder.path} holds checkpoints but no {folder.identity.name}", "run folder", way_on)

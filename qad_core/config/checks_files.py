@@ -16,6 +16,7 @@ from qad_core.config.paths import RANDOM, resolve_teacher_weights, resolve_token
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, SourceConfig
 from qad_core.errors import ConfigError
+from qad_core.seen import is_file, is_folder, is_there
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 _GGUF_MAGIC = b"GGUF"
@@ -43,14 +44,14 @@ def _check_weights(
     except ConfigError as error:
         yield Problem(error.message, key, error.hint)
         return
-    hint = "Give a transformers folder, a .gguf file, package://PACKAGE/FILE or random; see also MODELS_ROOT."
+    hint = "Give a transformers folder, a .gguf file (both to be read by you), package://PACKAGE/FILE or random."
     if not isinstance(weights, Path):
         return
-    if not weights.exists():
+    if not is_there(weights):
         yield Problem(f"there are no weights at {weights}", f"{key}, paths.models_root", hint)
-    elif weights.is_file() and not _starts_with(weights, _GGUF_MAGIC):
-        yield Problem(f"{weights} is not a GGUF file", key, hint)
-    elif weights.is_dir():
+    elif is_file(weights) and not _starts_with(weights, _GGUF_MAGIC):
+        yield Problem(f"{weights} is not a GGUF file that can be read", key, hint)
+    elif is_folder(weights):
         lacking = [name for name in ("config.json", "*.safetensors") if not any(weights.glob(name))]
         if lacking:
             yield Problem(f"{weights} lacks {' and '.join(lacking)}", key, "Fetch the model's folder whole.")
@@ -60,9 +61,9 @@ def _check_architecture(config: RunConfig) -> Iterator[Problem]:
     """The shape is known, and the config's is that of config.json."""
     written = config.model.architecture
     weights = _found(config, resolve_weights)
-    if isinstance(weights, Path) and (weights / "config.json").is_file():
+    if isinstance(weights, Path) and is_file(weights / "config.json"):
         yield from _compare_architecture(written, weights)
-    elif written is None and (weights == RANDOM or (isinstance(weights, Path) and weights.is_file())):
+    elif written is None and (weights == RANDOM or (isinstance(weights, Path) and is_file(weights))):
         kind = "random weights have" if weights == RANDOM else f"{weights} has"
         hint = "Write the shape: model.architecture.family, num_layers, hidden_size ..."
         yield Problem(f"{kind} no config.json to read the shape from", "model.architecture", hint)
@@ -105,13 +106,13 @@ def _check_tokenizer(config: RunConfig) -> Iterator[Problem]:
     if not isinstance(tokenizer, Path):
         return
     hint = "Give a folder with tokenizer.json, a .gguf file, or bytes."
-    if not tokenizer.exists():
+    if not is_there(tokenizer):
         if config.model.tokenizer is not None:
             yield Problem(f"there is no tokenizer at {tokenizer}", "model.tokenizer, paths.models_root", hint)
-    elif tokenizer.is_file():
+    elif is_file(tokenizer):
         if not _starts_with(tokenizer, _GGUF_MAGIC) and config.model.tokenizer is not None:
-            yield Problem(f"{tokenizer} is not a GGUF file", "model.tokenizer", hint)
-    elif not any((tokenizer / name).is_file() for name in TOKENIZER_FILES):
+            yield Problem(f"{tokenizer} is not a GGUF file that can be read", "model.tokenizer", hint)
+    elif not any(is_file(tokenizer / name) for name in TOKENIZER_FILES):
         yield Problem(f"{tokenizer} holds no tokenizer", "model.tokenizer", hint)
 
 
@@ -134,7 +135,7 @@ def _check_source(source: SourceConfig) -> Iterator[Problem]:
     if not source.paths:
         yield Problem(f"the source {source.kind} has no paths", key, "Name files or folders.")
     for path in source.paths:
-        if not Path(path).exists():
+        if not is_there(path):
             hint = "Relative paths are from the working directory."
             yield Problem(f"there is no {source.kind} source at {path}", key, hint)
 
@@ -167,7 +168,7 @@ def _prefixes(splits: object) -> list[str]:
 def _missing_token_files(folder: Path, prefix: str) -> list[Path]:
     """Files of a prefix that are neither below the working directory nor below the blend's folder."""
     here, beside = (
-        [base / f"{prefix}{suffix}" for suffix in (".bin", ".idx") if not (base / f"{prefix}{suffix}").is_file()]
+        [base / f"{prefix}{suffix}" for suffix in (".bin", ".idx") if not is_file(base / f"{prefix}{suffix}")]
         for base in (Path(), folder)
     )
     return beside if here else []
@@ -175,9 +176,9 @@ def _missing_token_files(folder: Path, prefix: str) -> list[Path]:
 
 def _check_writable(key: str, folder: Path) -> Iterator[Problem]:
     existing = folder.absolute()
-    while not existing.exists():
+    while not is_there(existing):
         existing = existing.parent
-    if not existing.is_dir():
+    if not is_folder(existing):
         yield Problem(f"{folder} cannot be made: {existing} is a file", key, "Name a folder.")
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield Problem(f"{folder} cannot be written: no permission for {existing}", key, "Name a folder of yours.")
@@ -191,5 +192,9 @@ def _found(config: RunConfig, resolve: Callable[[ModelConfig, Path], Path | str]
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
+    """Whether a file can be read and begins so."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False

@@ -13,6 +13,7 @@ from qad_core.config.schema import RunConfig
 from qad_core.errors import ConfigError
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import differing_keys
+from qad_core.seen import is_there
 
 COPY_TAG = "copy"
 _MOST_COPIES = 1000
@@ -27,7 +28,7 @@ def clone_overrides(config_file: Path, changes: Sequence[str], environ: Mapping[
     config = load_experiment(str(config_file), changes, environ).config
     folder = RunFolder(config.paths.checkpoint_root / config.run_name)
     names_a_tag = any(change.partition("=")[0].strip() == "tag" for change in changes)
-    if names_a_tag or not folder.path.exists() or (changes and not differing_keys(folder, config)):
+    if names_a_tag or not is_there(folder.path) or (changes and not differing_keys(folder, config)):
         return list(changes)
     return [*changes, f"tag={free_tag(config)}"]
 
@@ -38,6 +39,6 @@ def free_tag(config: RunConfig) -> str:
     start = 2 if config.tag else 1
     for number in range(start, _MOST_COPIES):
         tag = base if number == 1 else f"{base}-{number}"
-        if not (config.paths.checkpoint_root / config.model_copy(update={"tag": tag}).run_name).exists():
+        if not is_there(config.paths.checkpoint_root / config.model_copy(update={"tag": tag}).run_name):
             return tag
     raise ConfigError(f"there are {_MOST_COPIES} copies of {config.run_name}", "Name a tag yourself: tag=NAME.")

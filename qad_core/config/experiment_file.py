@@ -28,6 +28,7 @@ from qad_core.config.problems import InvalidConfigError
 from qad_core.config.secret_values import refuse_secrets
 from qad_core.config.yaml_file import read_yaml, write_yaml
 from qad_core.errors import ConfigError, RunError, explain_os_error
+from qad_core.seen import is_there
 
 
 def experiment_text(
@@ -73,7 +74,7 @@ def experiment_path(name: str, library: ConfigLibrary) -> Path:
 
 def write_experiment(text: str, path: Path, *, overwrite: bool = False) -> None:
     """Write the file, with its folder; raises RunError where it is there already or cannot be written."""
-    if path.exists() and not overwrite:
+    if is_there(path) and not overwrite:
         raise RunError(f"{path} is there already.", "Give another name, or say that it may be overwritten.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from qad_core.config.fields import nearest
 from qad_core.config.paths import expand_user
 from qad_core.errors import ConfigError
+from qad_core.seen import is_file, is_folder
 
 PART_FOLDERS: Mapping[str, str] = {
     "model": "models",
@@ -42,10 +43,10 @@ class ConfigLibrary:
     def find_experiment(self, experiment: str) -> Path:
         """The file of an experiment, by path (`.yaml` or `.conf`) or name; raises ConfigError with the nearest name."""
         path = expand_user(experiment)
-        if path.is_file():
+        if is_file(path):
             return path
         if path.suffix == CONF_SUFFIX or (path.suffix in SUFFIXES and len(path.parts) > 1):
-            raise ConfigError(f"there is no experiment file {experiment}", "Give the path of a YAML or .conf file.")
+            raise ConfigError(f"there is no experiment file {experiment}", "Name a .yaml or .conf that you may read.")
         return self._find(EXPERIMENTS, path.stem if path.suffix in SUFFIXES else experiment)
 
     def find_part(self, section: str, name: str, relative_to: Path) -> Path:
@@ -56,8 +57,8 @@ class ConfigLibrary:
         if not name.endswith(SUFFIXES):
             return self._find(PART_FOLDERS[section], name)
         path = relative_to / expand_user(name)
-        if not path.is_file():
-            raise ConfigError(f"{section}: there is no file {path}", "Give a path that exists, or a part's name.")
+        if not is_file(path):
+            raise ConfigError(f"{section}: there is no file {path}", "Name a file that you may read, or a part.")
         return path
 
     def display(self, path: Path) -> str:
@@ -84,10 +85,10 @@ def find_library(environ: Mapping[str, str]) -> ConfigLibrary:
     named = environ.get("QAD_CONFIGS", "")
     if named:
         folder = expand_user(named)
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise ConfigError(f"QAD_CONFIGS={named} is not a folder", "Name a folder with experiments/, models/ ...")
         roots.insert(0, folder)
-    return ConfigLibrary(tuple(root for root in roots if root.is_dir()))
+    return ConfigLibrary(tuple(root for root in roots if is_folder(root)))
 
 
 def _fold(name: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 _PLAIN_ITEM = re.compile(r"[A-Za-z0-9_./:+=@~-][\w./:+=@~ -]*", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""A terminal would take them for commands."""
 
 
 def value_text(value: object) -> str:
@@ -30,8 +32,8 @@ def value_text(value: object) -> str:
 
 def _bare_or_quoted(text: str) -> str:
     """The text as it stands, quoted where it would be read otherwise."""
-    needs_quotes = text[:1] in ("'", '"') if text else False
-    return json.dumps(text) if needs_quotes or text != text.strip() or "\n" in text else text
+    needs_quotes = text[:1] in ("'", '"') or text != text.strip() if text else False
+    return json.dumps(text, ensure_ascii=False) if needs_quotes or _CONTROL.search(text) else text
 
 
 def _float_text(value: float) -> str:

@@ -5,6 +5,7 @@ Owns `key=value` and its value's syntax. Whether a value is allowed is the schem
 
 from __future__ import annotations
 
+import json
 import re
 from typing import cast
 
@@ -73,7 +74,9 @@ def parse_value(text: str, field: ConfigField) -> object:
 def parse_yaml(text: str) -> object:
     """One YAML 1.2 value in plain Python types; raises ConfigError when it is not YAML."""
     try:
-        return cast("object", YAML(typ="safe", pure=True).load(text))  # pyright: ignore[reportUnknownMemberType]
+        value = cast("object", YAML(typ="safe", pure=True).load(text))  # pyright: ignore[reportUnknownMemberType]
+        json.dumps(value, default=str, skipkeys=True)  # refuses what holds itself (`&x [*x]`)
+        return value
     except RecursionError as error:
         raise ConfigError(f"{text[:40]!r}... is nested too deeply", "Write one value, or a list of them.") from error
     except (YAMLError, ValueError) as error:

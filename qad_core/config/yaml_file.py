@@ -47,10 +47,13 @@ def read_yaml(path: Path) -> YamlFile:
     """
     try:
         document: object = YAML().load(path.read_text(encoding="utf-8"))
+        values = _plain(document)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", "Check its name, encoding and permissions.") from error
     except RecursionError as error:
-        raise ConfigError(f"{path} is nested too deeply", "Write plain sections of `key: value` lines.") from error
+        raise ConfigError(
+            f"{path} is nested too deeply, or holds itself", "Write plain sections of `key: value` lines."
+        ) from error
     except (YAMLError, ValueError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:6] if line.strip())
         raise ConfigError(f"{path} is not YAML: {reason}", "Correct the line named.") from error
@@ -61,7 +64,7 @@ def read_yaml(path: Path) -> YamlFile:
     lines: dict[str, int] = {}
     comments: dict[str, str] = {}
     _index(document, "", lines, comments)
-    return YamlFile(path, cast("dict[str, object]", _plain(document)), lines, comments)
+    return YamlFile(path, cast("dict[str, object]", values), lines, comments)
 
 
 def write_yaml(values: Mapping[str, object], comment_of: Callable[[str], str], header: str) -> str:

@@ -15,6 +15,7 @@ from qad_core.launch.chain import ChainEstimate, estimate_chain
 from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.folder import RunFolder
 from qad_core.run.pace import Pace, measure_pace
+from qad_core.seen import is_there
 
 PACE_SECTIONS = ("loss", "model", "parallelism", "cluster", "quantization", "distillation")
 PACE_KEYS = (
@@ -73,7 +74,7 @@ def number_draft(config: RunConfig, *, fresh: bool = False, like: Path | None = 
     return DraftNumbers(
         run_name=config.run_name,
         run_folder=folder.path,
-        folder_is_there=folder.path.exists(),
+        folder_is_there=is_there(folder.path),
         checkpoint_step=at,
         ranks=config.cluster.world_size,
         gpus=_gpus(config),

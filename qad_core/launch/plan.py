@@ -20,6 +20,7 @@ from qad_core.config.schema import ClusterConfig, RunConfig
 from qad_core.errors import ConfigError
 from qad_core.launch.network import INTERFACE_VARIABLES, interface_towards
 from qad_core.run.folder import RunFolder
+from qad_core.seen import is_file
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(128 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """glibc keeps freed blocks of up to 128 MiB: handed back, each activation costs its page faults anew, which
@@ -99,8 +100,8 @@ def _needs_prepare(config: RunConfig, folder: RunFolder) -> bool:
     """Whether tokens are to be made or held against their text, which may have changed; not in a run's middle."""
     if config.dataset.blend is not None:
         return False
-    blend_is_there = dataset_blend_path(config.dataset, config.model, config.paths).is_file()
-    return not (blend_is_there and folder.tracker(config.model.name).is_file())
+    blend_is_there = is_file(dataset_blend_path(config.dataset, config.model, config.paths))
+    return not (blend_is_there and is_file(folder.tracker(config.model.name)))
 
 
 def prepare_argv(config_file: Path) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from qad_core.seen import is_there
+
 
 @dataclass(frozen=True)
 class DiskState:
@@ -38,7 +40,7 @@ class DiskState:
 def look_at_disk(folder: Path) -> DiskState:
     """The file system of a folder, or of the nearest one above it that is there. May wait for a slow file server."""
     there = folder.absolute()
-    while not there.exists() and there != there.parent:
+    while not is_there(there) and there != there.parent:
         there = there.parent
     try:
         found = os.statvfs(there)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine, read_metrics
-from qad_core.run.tfrecord import BrokenRecordError, Scalar, ScalarParser
+from qad_core.run.tfrecord import BrokenRecordError, Scalar, ScalarParser, find_record
 
 TAGS: dict[str, tuple[str, float]] = {
     "logits distillation loss": ("loss/kd", 1),
@@ -31,6 +31,7 @@ TAGS: dict[str, tuple[str, float]] = {
 OTHER_AXES = (" vs samples", " vs steps")
 """Megatron-LM writes some tags again over another axis; those are left out."""
 READ_BYTES = 2**20
+SAMPLES, SAMPLE_BYTES = 64, 2**15
 _FILES = "events.out.tfevents.*"
 _FILE_TIME = re.compile(r"tfevents\.(\d+)")
 
@@ -49,6 +50,7 @@ class _EventFile:
     path: Path
     inode: int
     size: int = 0
+    changed_at: float = 0.0
     offset: int = 0
     broken: bool = False
     parser: ScalarParser = field(default_factory=ScalarParser)
@@ -70,6 +72,32 @@ class EventReader:
     def offset(self) -> int:
         """Bytes read of all files together."""
         return sum(file.offset for file in self._files)
+
+    @property
+    def changed_at(self) -> float:
+        """Unix time of the newest change of a file, as of the last look; 0 where there is none."""
+        return max((file.changed_at for file in self._files), default=0.0)
+
+    def skip_to_end(self, larger_than: int) -> list[MetricsLine]:
+        """Where there is more than so much to read, pass it over: lines of evenly spaced samples of the newest file.
+
+        `read_new` goes on behind them. Nothing is passed over where the newest file's end is no record. Raises OSError.
+        """
+        self._find_files()
+        if sum(file.size for file in self._files) <= larger_than:
+            return []
+        number = max(place for place, file in enumerate(self._files) if not self._prefix(file))
+        newest = self._files[number]
+        last = max(0, newest.size - SAMPLE_BYTES)
+        end, newest_scalars = _sample(newest, last)
+        if end is None:
+            return []
+        starts = (last * sample // (SAMPLES - 1) for sample in range(SAMPLES - 1))
+        scalars = [scalar for start in starts for scalar in _sample(newest, start)[1]] + newest_scalars
+        for file in self._files:
+            file.offset = file.size
+        newest.offset = end
+        return [line for batch in self._lay_over(number, newest, scalars) for line in batch.lines]
 
     def read_new(self, most_bytes: int | None = None) -> tuple[list[EventBatch], bool]:
         """Return (new lines file by file, restarted); `restarted`: a file was cut or replaced, and all comes anew.
@@ -107,7 +135,7 @@ class EventReader:
             self._owners, self.bad_files = {}, 0
         self._files = [known.get(path) or _EventFile(path, stats[path].st_ino) for path in found]
         for file in self._files:
-            file.size = stats[file.path].st_size
+            file.size, file.changed_at = stats[file.path].st_size, stats[file.path].st_mtime
         return restarted
 
     def _read_on(self, file: _EventFile) -> tuple[list[Scalar], int]:
@@ -151,6 +179,21 @@ class EventReader:
         return "" if file.path.parent == first else f"{file.path.parent.name}/"
 
 
+def _sample(file: _EventFile, start: int) -> tuple[int | None, list[Scalar]]:
+    """Where the last whole record near `start` ends, and the scalars up to there; None where there is no record."""
+    with file.path.open("rb") as opened:
+        opened.seek(start)
+        data = opened.read(SAMPLE_BYTES)
+    scalars: list[Scalar] = []
+    first = find_record(data)
+    if first is None:
+        return None, scalars
+    try:
+        return start + first + file.parser.parse(data[first:], scalars), scalars
+    except BrokenRecordError as error:
+        return start + first + error.offset, scalars
+
+
 def find_event_files(folder: Path) -> list[Path]:
     """Event files below a folder: folder by folder, in each in the order of their starts."""
     return sorted(folder.rglob(_FILES), key=lambda path: (path.parent, _started(path), path.name))
@@ -186,7 +229,7 @@ def read_run_lines(folder: RunFolder) -> list[MetricsLine]:
     """All lines of a run's metrics.jsonl, or of its event files where other scripts have trained it; raises OSError."""
     if folder.metrics.exists():
         return read_metrics(folder.metrics)
-    return read_event_lines(folder.path / "tensorboard")
+    return read_event_lines(folder.event_files)
 
 
 def _started(path: Path) -> int:

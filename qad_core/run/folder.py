@@ -80,9 +80,14 @@ class RunFolder:
         """Text file with the newest whole checkpoint's iteration; written last."""
         return self.checkpoints(model_name) / TRACKER_NAME
 
+    @property
+    def event_files(self) -> Path:
+        """Folder that TensorBoard's event files are below."""
+        return self.path / "tensorboard"
+
     def tensorboard(self, model_name: str) -> Path:
-        """Folder of TensorBoard event files."""
-        return self.path / "tensorboard" / model_name
+        """Folder of our own TensorBoard event files."""
+        return self.event_files / model_name
 
 
 def iteration_folder(checkpoints: Path, iteration: int) -> Path:

@@ -35,6 +35,13 @@ def _check_job_id(text: str) -> str:
     return text
 
 
+def _check_path(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no path holds a NUL")
+    return text
+
+
+LogPath = Annotated[str, AfterValidator(_check_path)]
 SlurmJobId = Annotated[str, AfterValidator(_check_job_id)]
 """Empty where there is none yet; squeue refuses a whole list for one that it cannot read."""
 
@@ -89,9 +96,9 @@ class Job(BaseModel):
     """What told it to stop, as its launcher took it: the signal before or at its walltime, or another."""
     nodes: tuple[str, ...] = ()
     """Nodes it ran on."""
-    log: str = ""
+    log: LogPath = ""
     """File of what the batch script printed, with SLURM's %j."""
-    error_log: str = ""
+    error_log: LogPath = ""
     """File of what it printed on stderr."""
 
     @property

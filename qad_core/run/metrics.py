@@ -22,6 +22,8 @@ MetricsLine = dict[str, Number]
 
 LARGEST_INTEGER = 2**63
 """No count of ours is as large; larger ones are not floats either."""
+LARGEST = 1e100
+"""Greater values are read as infinite: no sum and no product of two overflows."""
 DECODED_BYTES = 2**18
 """So much is decoded by one call of C code, during which no other thread runs: a few milliseconds."""
 TRAINING_KEYS = (
@@ -129,7 +131,7 @@ def encode_line(line: Mapping[str, Number]) -> str:
 
 
 def decode_line(raw: bytes | str) -> MetricsLine | None:
-    """The inverse of `encode_line`; None when the text is not an object of numbers with a whole step."""
+    """The inverse of `encode_line`; None when the text is not an object of numbers with a whole step from 0 on."""
     try:
         parsed: object = json.loads(raw)
         if not isinstance(parsed, dict):
@@ -137,7 +139,8 @@ def decode_line(raw: bytes | str) -> MetricsLine | None:
         line = {str(key): _decode(value) for key, value in cast("dict[object, object]", parsed).items()}
     except (ValueError, TypeError, RecursionError):
         return None
-    return line if isinstance(line.get("step"), int) else None
+    step = line.get("step")
+    return line if isinstance(step, int) and step >= 0 else None
 
 
 def decode_lines(data: bytes) -> tuple[list[MetricsLine], int]:
@@ -175,22 +178,27 @@ def _decode_at_once(part: bytes) -> list[MetricsLine] | None:
     if len(rows) != part.count(b"\n") or set(map(type, rows)) != {dict}:
         return None
     values = list(chain.from_iterable(row.values() for row in rows))
-    if not set(map(type, values)) <= _USUAL_TYPES or _has_too_large_integer(part, values):
+    if not set(map(type, values)) <= _USUAL_TYPES or _has_too_large_number(part, values):
         return None
     try:
-        return rows if set(map(type, map(itemgetter("step"), rows))) == {int} else None
+        steps = cast("list[Number]", list(map(itemgetter("step"), rows)))
     except KeyError:
         return None
+    return rows if set(map(type, steps)) == {int} and min(cast("list[int]", steps)) >= 0 else None
 
 
-_DIGITS_ONLY = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
-_MANY_DIGITS = b"0" * len(str(LARGEST_INTEGER))
+_DIGITS_AND_EXPONENTS = bytes(
+    ord("0") if byte in b"0123456789" else ord("e") if byte in b"eE" else ord(" ") for byte in range(256)
+)
+_MANY_DIGITS, _LARGE_EXPONENT = b"0" * len(str(LARGEST_INTEGER)), b"0e000"
 
 
-def _has_too_large_integer(part: bytes, values: Sequence[Number]) -> bool:
-    if _MANY_DIGITS not in part.translate(_DIGITS_ONLY):
+def _has_too_large_number(part: bytes, values: Sequence[Number]) -> bool:
+    shapes = part.translate(_DIGITS_AND_EXPONENTS, b"+")
+    if _MANY_DIGITS not in shapes and _LARGE_EXPONENT not in shapes:
         return False
-    return any(type(value) is int and abs(value) >= LARGEST_INTEGER for value in values)
+    limits = {int: LARGEST_INTEGER, float: LARGEST}
+    return any(value is not None and abs(value) >= limits[type(value)] for value in values)
 
 
 def _encode(value: Number) -> Number | str:
@@ -200,7 +208,9 @@ def _encode(value: Number) -> Number | str:
 
 
 def _decode(value: object) -> Number:
-    if value is None or isinstance(value, float):
+    if isinstance(value, float):
+        return value if not abs(value) >= LARGEST else math.copysign(math.inf, value)
+    if value is None:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER:
         return value

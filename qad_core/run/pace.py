@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import median
 
 from qad_core.run.folder import RunFolder
@@ -56,7 +57,7 @@ def _steps_of_one_start(steps: Sequence[MetricsLine], starts: Sequence[Job]) -> 
 
 def _start_seconds(steps: Sequence[MetricsLine], starts: Sequence[Job]) -> float | None:
     found: list[float] = []
-    for job, following in zip(starts, [*starts[1:], None], strict=True):
+    for job, following in zip_longest(starts, starts[1:]):
         began = job.started or 0.0
         until = (following.started or 0.0) if following else float("inf")
         times = [line.get("time") or 0.0 for line in steps if began <= (line.get("time") or 0.0) < until]

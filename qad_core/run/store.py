@@ -1,7 +1,7 @@
 """Finds run folders and says what each run is doing, from its files and the processes of this machine.
 
-Owns the state in plain words. It only reads; a `RunStore` that is kept reads each metrics file on
-from where it stopped, so that a refresh costs what has been written since.
+Owns the state in plain words. It only reads; a `RunStore` that is kept reads each metrics file, or the event files
+of other scripts, on from where it stopped, so that a refresh costs what has been written since.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qad_core.run.folder import RunFolder
 from qad_core.run.health import Finding, find_stall
 from qad_core.run.health_rules import loss_of
 from qad_core.run.metrics import MetricsLine
-from qad_core.run.metrics_digest import MetricsDigest
+from qad_core.run.metrics_digest import Digest, EventDigest, MetricsDigest
 from qad_core.run.progress import eta_seconds, recovered_fraction
 from qad_core.run.redact import shorten
 from qad_core.run.status import Status, read_status
@@ -50,7 +50,7 @@ class RunSummary:
     alive: bool
     """Whether the writer of the status lives: its process here, or a recent update elsewhere."""
     last_training: MetricsLine | None
-    """Newest training line of metrics.jsonl."""
+    """Newest training line of metrics.jsonl or of the event files."""
     evaluations: tuple[MetricsLine, ...]
     """Evaluation lines by step; the one at step 0 is plain post-training quantization."""
     recent_step_ms: tuple[float, ...]
@@ -58,7 +58,7 @@ class RunSummary:
     bad_lines: int
     """Lines of metrics.jsonl that could not be read."""
     updated: float
-    """Unix time of the newest change of status or metrics; 0 when there is neither."""
+    """Unix time of the newest change of status, metrics or event files; 0 when there are none."""
     loss_history: tuple[float, ...] = ()
     """The training loss so far, as means of equal spans of steps."""
     findings: tuple[Finding, ...] = ()
@@ -155,6 +155,8 @@ class _Seen:
     stamps: tuple[Stamp, Stamp] | None = None
     """Those of the files when they were read last."""
     summary: RunSummary | None = None
+    events: EventDigest | None = None
+    """Of a run of other scripts."""
 
 
 class RunStore:
@@ -183,6 +185,8 @@ class RunStore:
         """
         seen = self._seen.get(path) or self._see(path)
         stamps = (_stamp_of(seen.files[0]), _stamp_of(seen.files[1]))
+        if stamps == (_NO_FILE, _NO_FILE) and not _is_ours(RunFolder(path)):
+            return _summarize_foreign(path, seen)
         known = seen.summary if stamps == seen.stamps else None
         if known is not None and known.status is not None:
             # Without a new status, one that lived may have ended since, and one that had ended lives no more.
@@ -191,7 +195,8 @@ class RunStore:
         status = known.status if known is not None else read_status(seen.files[0])
         if known is None:
             seen.digest.read_on()
-        seen.summary, seen.stamps = _summary(path, status, seen.digest, stamps), stamps
+        updated = max(stamp.modified for stamp in stamps)
+        seen.summary, seen.stamps = _summary(path, status, seen.digest, updated), stamps
         return seen.summary
 
     def _see(self, path: Path) -> _Seen:
@@ -199,7 +204,17 @@ class RunStore:
         return self._seen.setdefault(path, _Seen(MetricsDigest(folder.metrics), (folder.status, folder.metrics)))
 
 
-def _summary(path: Path, status: Status | None, digest: MetricsDigest, stamps: tuple[Stamp, Stamp]) -> RunSummary:
+def _summarize_foreign(path: Path, seen: _Seen) -> RunSummary:
+    """A run of other scripts by its event files; the same object while nothing changes."""
+    seen.events = seen.events or EventDigest(RunFolder(path).event_files)
+    seen.events.read_on()
+    summary = _summary(path, None, seen.events, seen.events.changed_at)
+    if summary != seen.summary:
+        seen.summary, seen.stamps = summary, None
+    return seen.summary or summary
+
+
+def _summary(path: Path, status: Status | None, digest: Digest, updated: float) -> RunSummary:
     alive = status is not None and writer_lives(status)
     return RunSummary(
         path=path,
@@ -210,7 +225,7 @@ def _summary(path: Path, status: Status | None, digest: MetricsDigest, stamps: t
         evaluations=tuple(digest.evaluations),
         recent_step_ms=tuple(digest.step_ms),
         bad_lines=digest.bad_lines,
-        updated=max(stamp.modified for stamp in stamps),
+        updated=updated,
         loss_history=digest.loss_history,
         findings=digest.findings,
         longest_pause=digest.longest_pause,
@@ -322,7 +337,7 @@ def _is_ours(folder: RunFolder) -> bool:
 
 
 def _is_foreign(folder: RunFolder) -> bool:
-    return (folder.path / "checkpoints").is_dir() and (folder.path / "tensorboard").is_dir()
+    return (folder.path / "checkpoints").is_dir() and folder.event_files.is_dir()
 
 
 def _children(root: Path) -> list[Path]:

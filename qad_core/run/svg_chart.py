@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 960, 540
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 24, 48, 48
 _LEGEND_LINE = 18
+SMALLEST_STEP = 1e-300
+"""Ticks are never nearer to each other; floats below it are not whole any more."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
 """Okabe and Ito's colours, which people with any colour vision tell apart."""
 
@@ -48,13 +49,8 @@ class _Axes:
         return HEIGHT - _BOTTOM - (place - self.lowest) / (self.highest - self.lowest) * (HEIGHT - _TOP - _BOTTOM)
 
 
-def write_svg(path: Path, lines: Sequence[SvgLine], *, title: str, x_title: str, log_scale: bool = False) -> None:
-    """Write the chart. Raises OSError; ValueError when no line has a value that can be drawn on this scale."""
-    path.write_text(draw_svg(lines, title=title, x_title=x_title, log_scale=log_scale), encoding="utf-8")
-
-
 def draw_svg(lines: Sequence[SvgLine], *, title: str, x_title: str, log_scale: bool = False) -> str:
-    """The chart as SVG text; raises as `write_svg`."""
+    """The chart as SVG text; raises ValueError when no line has a value that can be drawn on this scale."""
     kept = [_drawable(line, log_scale=log_scale) for line in lines]
     axes = _fit_axes(kept, log_scale=log_scale)
     parts = [
@@ -73,7 +69,7 @@ def draw_svg(lines: Sequence[SvgLine], *, title: str, x_title: str, log_scale: b
 
 def round_ticks(lowest: float, highest: float, most: int) -> list[float]:
     """At most `most` + 1 round values (1, 2 or 5 times a power of ten apart) within a span."""
-    rough = (highest - lowest) / max(most, 1)
+    rough = max((highest - lowest) / max(most, 1), SMALLEST_STEP)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(lowest / step - 1e-9)
@@ -96,7 +92,8 @@ def _fit_axes(lines: Sequence[SvgLine], *, log_scale: bool) -> _Axes:
     lowest, highest = min(places), max(places)
     margin = 0.04 * (highest - lowest) or abs(highest) * 0.1 or 1.0
     first, last = min(x for x, _ in found), max(x for x, _ in found)
-    return _Axes(first, last if last > first else first + 1, lowest - margin, highest + margin, log_scale)
+    last = last if last > first else first + max(1.0, 1e-9 * abs(first))
+    return _Axes(first, last, lowest - margin, highest + margin, log_scale)
 
 
 def _draw_ticks(axes: _Axes) -> list[str]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 Scalar = tuple[int, float, str, float]
 """Step, Unix time, tag, value."""
 HEADER_BYTES, FOOTER_BYTES = 12, 4
+_LOW_BYTES, _HIGH_BYTES = 3, b"\0" * 5
+"""Of the length of a record below 16 MiB."""
 _FIELD_TIME, _FIELD_STEP, _FIELD_SUMMARY = 1, 2, 5
 _FIELD_VALUE, _FIELD_TAG, _FIELD_SIMPLE_VALUE, _FIELD_TENSOR = 1, 1, 2, 8
 _FIELD_CONTENT, _FIELD_FLOATS, _FIELD_DOUBLES = 4, 5, 6
@@ -23,7 +25,7 @@ _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
 class BrokenRecordError(Exception):
-    """The bytes at `offset` are no record; nothing behind them can be found."""
+    """The bytes at `offset` are no record."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"no record at byte {offset}")
@@ -86,6 +88,17 @@ class ScalarParser:
         ends = (first + length, value_first + value_length, tag_first + tag_length + 5)
         if set(ends) == {len(summary)} and summary[first] == 0x0A and summary[value_first] == 0x0A:
             self._simple[summary[:-4]] = summary[tag_first : tag_first + tag_length].decode(errors="replace")
+
+
+def find_record(data: bytes) -> int | None:
+    """Where the first record begins in bytes from the middle of a file; None where none does."""
+    zeros = data.find(_HIGH_BYTES, _LOW_BYTES)
+    while zeros >= 0:
+        header = data[zeros - _LOW_BYTES : zeros - _LOW_BYTES + HEADER_BYTES]
+        if len(header) == HEADER_BYTES and masked_crc32c(header[:8]) == int.from_bytes(header[8:], "little"):
+            return zeros - _LOW_BYTES
+        zeros = data.find(_HIGH_BYTES, zeros + 1)
+    return None
 
 
 def parse_event(message: bytes) -> list[Scalar]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from qad_core.errors import QadError
+from qad_core.run.redact import fit_to_show
 from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing, SlurmRefused, SlurmUnavailable
 from qad_core.slurm.refusals import clean, find_refusal
 
@@ -24,6 +25,8 @@ _NO_ANSWER = (
     # what `scontrol hold` of 22.05 says when the controller is down
     "Unexpected message received",
 )  # fmt: skip
+MOST_LINES, LONGEST_LINE = 8, 400
+"""More than a command of SLURM's ever has to say."""
 UNKNOWN_JOB = "Invalid job id specified"
 _WRONG_COLUMN = ("Invalid job format specification", "Invalid field requested")
 _UNKNOWN_USER = "Invalid user"
@@ -48,7 +51,7 @@ def submission_failure(stderr: str) -> QadError:
     trouble = _find_trouble(stderr)
     if trouble is not None:
         return trouble
-    said = clean(stderr) or "sbatch failed without a word"
+    said = fit_to_show(clean(stderr), MOST_LINES * LONGEST_LINE) or "sbatch failed without a word"
     refusal = find_refusal(said)
     return SlurmRefused(
         f"SLURM refused the job: {said}.",
@@ -118,6 +121,7 @@ def _missing_configuration() -> SlurmMissing:
 
 
 def _lines(stderr: str) -> list[str]:
-    """The lines without the command's name."""
-    lines = [re.sub(r"^\w+: (?:error|fatal): ", "", line.strip()).rstrip(".") for line in stderr.splitlines()]
+    """The lines without the command's name; of very much only the beginning."""
+    said = "\n".join(fit_to_show(line, LONGEST_LINE) for line in stderr[: 8 * LONGEST_LINE].splitlines()[:MOST_LINES])
+    lines = [re.sub(r"^\w+: (?:error|fatal): ", "", line.strip()).rstrip(".") for line in said.splitlines()]
     return [line for line in lines if line]

@@ -10,14 +10,10 @@ from dataclasses import dataclass
 
 DEFAULT_SECONDS = 15.0
 LEAST_SECONDS = 5.0
-"""Nobody may ask more often than this, neither by a setting nor just after an action."""
+"""The least that a setting can ask for, and so long after an action one look at its outcome comes early."""
 BUSY_SHARE = 10.0
 """After a question that took so long, ten times that passes before the next one."""
 LONGEST_BACK_OFF_SECONDS = 300.0
-ACTION_SECONDS = 20.0
-"""So long after an action its outcome is looked for at `LEAST_SECONDS`."""
-SETTLE_SECONDS = 1.0
-"""An action is looked at no sooner than this after it."""
 AWAY_SECONDS = 600.0
 """Nobody looks at a screen that has seen no key and no mouse for so long."""
 AWAY_FACTOR = 4.0
@@ -42,7 +38,7 @@ class Pace:
 
     @property
     def least(self) -> float:
-        """Seconds between two questions when somebody waits for the answer."""
+        """Seconds before the one early look at the outcome of an action."""
         return max(LEAST_SECONDS, self.floor_seconds)
 
 
@@ -69,8 +65,6 @@ class Need:
     """Some of them wait or run, as far as is known."""
     everyone: bool = False
     """The queue is on the screen."""
-    unseen: bool = False
-    """Something on the screen was never in an answer: a link that is new, or the queue just opened."""
     away: bool = False
     """Nobody looks: no key and no mouse for `AWAY_SECONDS`, or the terminal has not the focus."""
     acted_at: float | None = None
@@ -85,17 +79,17 @@ def next_question(pace: Pace, polled: Polled, need: Need) -> float | None:
         return 0.0
     if polled.failures:
         return polled.ended_at + _jittered(back_off_seconds(pace, polled), polled)
-    if _is_awaited(polled, need):
-        return max(polled.ended_at + _kind_to_slow(pace.least, polled), (need.acted_at or 0.0) + SETTLE_SECONDS)
     factor = AWAY_FACTOR if need.away else 1.0
-    return polled.ended_at + _jittered(_kind_to_slow(pace.usual * factor, polled), polled)
+    usual = polled.ended_at + _jittered(_kind_to_slow(pace.usual * factor, polled), polled)
+    early = _early_look(pace, polled, need.acted_at)
+    return usual if early is None else min(usual, early)
 
 
 def soonest_question(pace: Pace, polled: Polled) -> float:
     """Unix time of the next question when a person asks for it by a key."""
     if polled.ended_at is None:
         return 0.0
-    return polled.ended_at + _kind_to_slow(pace.least, polled)
+    return polled.ended_at + _kind_to_slow(pace.usual, polled)
 
 
 def back_off_seconds(pace: Pace, polled: Polled) -> float:
@@ -110,9 +104,12 @@ def is_away(last_input_at: float, *, focused: bool, now: float) -> bool:
     return not focused or now - last_input_at >= AWAY_SECONDS
 
 
-def _is_awaited(polled: Polled, need: Need) -> bool:
+def _early_look(pace: Pace, polled: Polled, acted_at: float | None) -> float | None:
+    """When to look at the outcome of an action; None without one, and once that has been looked at."""
     assert polled.ended_at is not None
-    return need.unseen or (need.acted_at is not None and polled.ended_at < need.acted_at + ACTION_SECONDS)
+    if acted_at is None or polled.ended_at - polled.took_seconds >= acted_at + pace.least:
+        return None
+    return max(polled.ended_at + _kind_to_slow(pace.least, polled), acted_at + pace.least)
 
 
 def _kind_to_slow(seconds: float, polled: Polled) -> float:

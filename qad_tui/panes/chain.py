@@ -69,6 +69,7 @@ class ChainPane(RunPane):
         self.facts = FolderFacts()
         self.busy = ""
         self._last: RunRow | None = None
+        self._reading: Path | None = None
         self._rows: list[LinkRow] = []
 
     def compose(self) -> ComposeResult:
@@ -91,16 +92,18 @@ class ChainPane(RunPane):
 
     def read(self) -> None:
         """Look at the run folder."""
-        if self.path is not None:
-            row = self.row or self._last
+        if self.path is not None and self.path != self._reading:
+            row, self._reading = self.row or self._last, self.path
             self._read_in_thread(self.path, [] if row is None else [link.job for link in row.view.links])
 
-    @work(thread=True, group="chain", exclusive=True)
+    @work(thread=True, group="chain")
     def _read_in_thread(self, path: Path, jobs: Sequence[Job]) -> None:
         self.post_message(FolderRead(path, read_facts(RunFolder(path), jobs)))
 
     @on(FolderRead)
     def _keep(self, message: FolderRead) -> None:
+        if message.path == self._reading:
+            self._reading = None
         if message.path == self.path and message.facts != self.facts:
             self.facts = message.facts
             self.redraw()

@@ -16,13 +16,16 @@ from textual.widgets import Static
 
 from qad_core.errors import QadError
 from qad_core.run.folder import RunFolder
-from qad_tui.formats import short_run_name
+from qad_tui.formats import short_run_name, shorten_middle
 from qad_tui.panes.base import RunPane
 from qad_tui.widgets.config_table import ConfigTable
 from qad_tui.widgets.filter_line import FilterLine
 
 if TYPE_CHECKING:
     from qad_core.config.listing import ConfigLine
+
+WORDS_BESIDE_NAME = 66
+"""Cells of what is said beside the other run's name."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +203,12 @@ class ConfigPane(RunPane):
 
     def _words(self, shown: int) -> Text:
         text = Text(f"{shown} of {len(self.lines)} keys", no_wrap=True, overflow="ellipsis")
-        if self.only_changed:
-            text.append("  ·  only those that are not the default (u shows all)", "bold yellow")
         if self.other is not None:
             kind = "different from" if self.only_different else "beside"
-            text.append(f"  ·  {kind} {short_run_name(self.other.name)} (e, escape)", "bold yellow")
+            name = shorten_middle(short_run_name(self.other.name), max(20, self.size.width - WORDS_BESIDE_NAME))
+            text.append(f"  ·  {kind} {name} (e, escape)", "bold yellow")
+        if self.only_changed:
+            text.append("  ·  changed only", "bold yellow")
         return text
 
     def _why_empty(self) -> Text:

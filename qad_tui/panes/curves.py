@@ -9,7 +9,8 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from qad_tui.charts import SMOOTHINGS, X_AXES, Chart
+from qad_core.run.chart_axes import X_AXES
+from qad_tui.charts import SMOOTHINGS, Chart
 from qad_tui.panes.curve_charts import BigChart, CurveCharts
 from qad_tui.widgets.chart import PAN_SHARE, ZOOM_FACTOR, zoomed
 from qad_tui.widgets.curve_grid import CurveGrid
@@ -20,7 +21,7 @@ class CurvesPane(CurveCharts):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="curves.back"),
-        Binding("y", "toggle_log_scale", "Log", id="curves.log"),
+        Binding("y", "toggle_log_scale", "Scale", id="curves.log"),
         Binding("s", "smooth", "Smooth", id="curves.smooth"),
         Binding("x", "change_axis", "Axis", id="curves.axis"),
         Binding("plus,equals_sign", "zoom(1)", "Zoom", id="curves.zoom_in", key_display="+"),
@@ -31,7 +32,7 @@ class CurvesPane(CurveCharts):
         Binding("left", "step_left", "Pan, or cursor, left", id="curves.step_left", show=False),
         Binding("right", "step_right", "Pan, or cursor, right", id="curves.step_right", show=False),
         Binding("v", "toggle_cursor", "Values", id="curves.values"),
-        Binding("n", "next_metric(1)", "Next metric", id="curves.next"),
+        Binding("n", "next_metric(1)", "Metric", id="curves.next"),
         Binding("N", "next_metric(-1)", "Previous metric", id="curves.previous", show=False),
         Binding("slash", "filter", "Filter", id="curves.filter"),
     ]

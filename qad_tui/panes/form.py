@@ -37,7 +37,7 @@ class FormPane(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "search", "Search", id="new.search"),
-        Binding("x,delete", "reset_field", "Reset field", id="new.reset"),
+        Binding("x,delete", "reset_field", "Reset", id="new.reset"),
         Binding("X", "reset_all", "Reset all fields", id="new.reset_all", show=False),
         Binding("u", "undo", "Undo", id="new.undo", show=False),
         Binding("z", "fold_all", "Open or close all groups", id="new.fold", show=False),

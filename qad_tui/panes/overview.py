@@ -50,6 +50,8 @@ class OverviewPane(RunPane):
     """Draws the fleet's row of its run; a vanished run stays as last seen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "screen.clone", "Clone", id="overview.clone"),
+        Binding("Y", "screen.copy_command", "Copy the command", id="overview.copy"),
         Binding("j", "scroll(1)", "Scroll down", id="overview.down", show=False),
         Binding("k", "scroll(-1)", "Scroll up", id="overview.up", show=False),
         Binding("g", "scroll_to_end(False)", "Top", id="overview.top", show=False),

@@ -94,8 +94,9 @@ class QadScreen(Screen[None]):
     def draw_bar(self) -> None:
         """Draw the bar: where we are, and how fresh it is."""
         fleet, now = self.qad.fleet, self.qad.now()
-        age = None if fleet.polled_at is None else now - fleet.polled_at
-        freshness = freshness_words(age, poll_seconds=self.qad.poll_seconds, paused=self.qad.paused)
+        age = now - (self.qad.started_at if fleet.polled_at is None else fleet.polled_at)
+        is_first = fleet.polled_at is None
+        freshness = freshness_words(age, self.qad.poll_seconds, is_first=is_first, paused=self.qad.paused)
         next_at, wide = self.qad.slurm_next_at, self.size.width >= SPLIT_COLUMNS and not self.WANTS_QUEUE
         slurm = bar_words(self.qad.slurm, now=now, next_at=next_at, wide=wide)
         self.query_one(TopBar).show(self.PLACE, Text("  ").join(part for part in (slurm, freshness) if part))

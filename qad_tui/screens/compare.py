@@ -18,9 +18,11 @@ from textual.worker import Worker, get_current_worker  # pyright: ignore[reportU
 
 from qad_core.commands.compare import Exports, export
 from qad_core.errors import QadError, explain_os_error
+from qad_core.run.chart_axes import X_AXES
 from qad_core.run.comparison import Differences, find_differences
 from qad_core.run.store import RunSummary
-from qad_tui.charts import SMOOTHINGS, X_AXES, CurveOptions, XRange
+from qad_core.seen import is_there
+from qad_tui.charts import SMOOTHINGS, CurveOptions, XRange
 from qad_tui.curve_data import loss_of_line
 from qad_tui.overlay import SIGNS, metric_keys, overlay
 from qad_tui.panes.curve_charts import BigChart
@@ -64,11 +66,11 @@ class CompareScreen(QadScreen):
     CSS_PATH = "../styles/compare.tcss"
     AUTO_FOCUS: ClassVar[str | None] = "BigChart"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "add_run", "Add a run", id="compare.add"),
-        Binding("d", "drop_run", "Take one away", id="compare.drop"),
+        Binding("a", "add_run", "Add", id="compare.add"),
+        Binding("d", "drop_run", "Remove", id="compare.drop"),
         Binding("n", "next_metric(1)", "Next metric", id="compare.next"),
         Binding("N", "next_metric(-1)", "Previous metric", id="compare.previous", show=False),
-        Binding("y", "toggle_log_scale", "Log", id="compare.log"),
+        Binding("y", "toggle_log_scale", "Scale", id="compare.log"),
         Binding("s", "smooth", "Smooth", id="compare.smooth"),
         Binding("x", "change_axis", "Axis", id="compare.axis"),
         Binding("plus,equals_sign", "zoom(1)", "Zoom", id="compare.zoom_in", key_display="+", show=False),
@@ -271,13 +273,14 @@ class CompareScreen(QadScreen):
         if runs:
             own_loss = loss_of_line(runs[0].last_training or {}).key
             key = own_loss if self.metric == LOSS_ONLY else self.metric
-            self._export_in_thread(runs, key, self.options.log_scale)
+            self._export_in_thread(runs, key, self.options)
 
     @work(thread=True, group="export", exclusive=True)
-    def _export_in_thread(self, runs: Sequence[RunSummary], key: str, log_scale: bool) -> None:
+    def _export_in_thread(self, runs: Sequence[RunSummary], key: str, options: CurveOptions) -> None:
         csv, svg = free_path(Path("compare.csv")), free_path(Path(f"compare-{key.replace('/', '-')}.svg"))
+        exports = Exports(csv, svg, key, options.log_scale, options.x_axis)
         try:
-            self.post_message(ExportEnded(tuple(export(runs, Exports(csv, svg, key, log_scale))), ""))
+            self.post_message(ExportEnded(tuple(export(runs, exports)), ""))
         except QadError as error:
             self.post_message(ExportEnded((), str(error)))
         except OSError as error:
@@ -294,7 +297,7 @@ class CompareScreen(QadScreen):
 def free_path(path: Path) -> Path:
     """The path, or the first of path-2, path-3, ... that is not there."""
     number, found = 1, path
-    while found.exists():
+    while is_there(found):
         number += 1
         found = path.with_stem(f"{path.stem}-{number}")
     return found
@@ -306,8 +309,8 @@ def why_empty() -> Text:
     for key, purpose in (
         ("1", "the runs: space selects some, d compares them"),
         ("a", "add one here"),
-        ("qad_core compare RUN RUN", "the same without the screen, also as CSV and SVG"),
+        ("qad_core compare A B", "the same without the screen, as CSV and SVG"),
     ):
-        text.append(f"  {key:<26}", "bold cyan")
+        text.append(f"  {key:<22}", "bold cyan")
         text.append(f"{purpose}\n")
     return text

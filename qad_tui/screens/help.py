@@ -9,50 +9,93 @@ from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from qad_tui.states import LOOKS
+from qad_tui.widgets.status_card import pack
+
+Keys = list[tuple[str, str]]
+"""The keys of an action, joined, and what it does."""
+HERE, EVERYWHERE, BESIDES = "Here", "Everywhere", "Besides"
+_KEYS_WIDTH = 10
+_NARROW, _WIDE = 54, 86
+"""Cells of a line in the box."""
 
 
 class HelpScreen(ModalScreen[None]):
-    """Keys and signs; any of Escape, `?` and `q` closes it."""
+    """Keys and signs, in two columns where there is room; any of Escape, `?` and `q` closes it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "Close", id="help.close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "dismiss", "Close", id="help.close"),
+        Binding("j", "scroll(1)", "Line down", id="help.down", show=False),
+        Binding("k", "scroll(-1)", "Line up", id="help.up", show=False),
+    ]
 
-    def __init__(self, keys: list[tuple[str, str]]) -> None:
+    def __init__(self, sections: dict[str, Keys], *, is_wide: bool) -> None:
         super().__init__()
-        self.keys = keys
+        self.sections, self.is_wide = sections, is_wide
+
+    @property
+    def keys(self) -> Keys:
+        """All keys that are shown."""
+        return [line for lines in self.sections.values() for line in lines]
 
     def compose(self) -> ComposeResult:
         """One scrolling box."""
-        with VerticalScroll(id="help") as box:
+        tables = {title: Static(_table(title, lines)) for title, lines in self.sections.items() if lines}
+        with VerticalScroll(id="help", classes="-wide" if self.is_wide else "") as box:
             box.border_title = "Keys"
             box.border_subtitle = "escape closes"
-            yield Static(self._table())
-            yield Static(_signs())
+            if self.is_wide and HERE in tables:
+                with Horizontal():
+                    yield tables.pop(HERE)
+                    yield Vertical(*tables.values())
+            else:
+                yield from tables.values()
+            yield Static(_signs(_WIDE if self.is_wide else _NARROW))
             yield Static(Text("Hold Shift (Option on a Mac) to select text with the terminal's own mouse.", "dim"))
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 3))
-        for keys, description in self.keys:
-            table.add_row(Text(keys, "bold cyan"), Text(description))
-        return table
+    def action_scroll(self, step: int) -> None:
+        """Scroll by a line."""
+        self.query_one("#help", VerticalScroll).scroll_relative(y=step, animate=False)
 
 
-def described_keys(bindings: Iterable[ActiveBinding], key_display: Callable[[Binding], str]) -> list[tuple[str, str]]:
-    """Keys and description of every action, the keys of one action joined; those of this product first.
+def described_keys(bindings: Iterable[ActiveBinding], key_display: Callable[[Binding], str]) -> dict[str, Keys]:
+    """Keys and description of every action, the keys of one action joined, in sections.
 
     Ours have an id, by which a keymap can change them; the others come with Textual's widgets.
     """
     shown = [active.binding for active in bindings if active.binding.description and not active.binding.system]
-    keys_of: dict[str, list[str]] = {}
+    found: dict[str, dict[tuple[str, str], list[str]]] = {title: {} for title in (HERE, EVERYWHERE, BESIDES)}
     for binding in sorted(shown, key=lambda binding: binding.id is None):
-        keys_of.setdefault(binding.description, []).append(key_display(binding))
-    return [(" ".join(keys), description) for description, keys in keys_of.items()]
+        action = (binding.action.rpartition(".")[2], binding.description)
+        keys, key = found[_section_of(binding)].setdefault(action, []), key_display(binding)
+        if key not in keys:
+            keys.append(key)
+    return {
+        title: [(" ".join(keys), description) for (_, description), keys in actions.items()]
+        for title, actions in found.items()
+    }
 
 
-def _signs() -> Text:
+def _section_of(binding: Binding) -> str:
+    if binding.id is not None:
+        return EVERYWHERE if binding.id.startswith("app.") else HERE
+    return EVERYWHERE if binding.action == "quit" else BESIDES
+
+
+def _table(title: str, lines: Keys) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(min_width=_KEYS_WIDTH)
+    table.add_row(Text(title, "bold underline"), Text(""))
+    for keys, description in lines:
+        table.add_row(Text(keys, "bold cyan"), Text(description))
+    table.add_row(Text(" "), Text(""))
+    return table
+
+
+def _signs(width: int) -> Text:
     signs = (Text.assemble((look.mark, look.style), f" {state}") for state, look in LOOKS.items())
-    return Text.assemble("\n", Text("   ").join(signs), "\n")
+    return pack(signs, width).append("\n")

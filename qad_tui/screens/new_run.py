@@ -119,7 +119,10 @@ class NewRunScreen(QadScreen):
 
     @on(DraftChecker.Cloned)
     def _keep_clone(self, message: DraftChecker.Cloned) -> None:
-        self.query_one(FormPane).change(message.form)
+        pane = self.query_one(FormPane)
+        pane.change(message.form)
+        if message.form.changes:
+            pane.go_to(next(iter(message.form.changes)))
         self.query_one(DraftChecker).check(message.form)
 
     @on(FormPane.Edited)

@@ -34,7 +34,7 @@ class QueueScreen(ChangingScreen):
         Binding("a", "toggle_everyone", "Everyone", id="queue.everyone"),
         Binding("slash", "filter", "Filter", id="queue.filter"),
         Binding("s", "sort(1)", "Sort", id="queue.sort"),
-        Binding("S", "reverse", "Turn the order round", id="queue.reverse", show=False),
+        Binding("S", "reverse", "Reverse the order", id="queue.reverse", show=False),
         Binding("escape", "step_back", "Clear", id="queue.clear", show=False),
     ]
 
@@ -104,9 +104,10 @@ class QueueScreen(ChangingScreen):
         """Say what is shown, how old it is, and why there is nothing."""
         snapshot, now, table = self.qad.slurm, self.qad.now(), self.query_one(QueueTable)
         age = queue_words(snapshot, now=now, next_at=self.qad.slurm_next_at, asking=self.qad.slurm_asker.is_asking)
-        words = Text("  ·  ").join(part for part in (self._shown, age) if part)
-        self.query_one("#queue-words", Words).say(words)
         empty = not table.rows
+        is_told_below = empty and snapshot.jobs is None and not snapshot.problem
+        words = Text("  ·  ").join(part for part in (self._shown, age) if part)
+        self.query_one("#queue-words", Words).say(self._shown if is_told_below else words)
         table.display = not empty
         if not empty and self.focused is None:
             table.focus()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import TabbedContent, TabPane
 
+from qad_tui.formats import short_run_name, shorten_middle
 from qad_tui.panes.base import RunPane
 from qad_tui.panes.chain import ChainPane
 from qad_tui.panes.config import ConfigPane
@@ -17,6 +19,12 @@ from qad_tui.panes.curves import CurvesPane
 from qad_tui.panes.log import LogPane
 from qad_tui.panes.overview import OverviewPane
 from qad_tui.screens.base import QadScreen
+from qad_tui.states import LOOKS
+from qad_tui.widgets.words import Words
+
+TABS_WIDTH = 50
+"""Cells of the names of the tabs, and of the gaps beside the run's."""
+SHORTEST_NAME = 12
 
 
 class RunDetailScreen(QadScreen):
@@ -30,6 +38,8 @@ class RunDetailScreen(QadScreen):
         Binding("l", "open_tab('log')", "Log", id="run.log", show=False),
         Binding("i", "open_tab('config')", "Config", id="run.config", show=False),
         Binding("h", "open_tab('chain')", "Chain", id="run.chain", show=False),
+        Binding("tab", "next_tab(1)", "Next tab", id="run.next_tab", show=False),
+        Binding("shift+tab", "next_tab(-1)", "Previous tab", id="run.previous_tab", show=False),
         Binding("C", "clone", "Clone", id="run.clone", show=False),
         Binding("f", "clone_with_fix", "Clone with the fix", id="run.fix", show=False),
         Binding("Y", "copy_command", "Copy the command", id="run.copy", show=False),
@@ -41,7 +51,8 @@ class RunDetailScreen(QadScreen):
         self._first_tab = tab
 
     def compose_body(self) -> ComposeResult:
-        """The tabs."""
+        """The tabs, and beside their names whose they are."""
+        yield Words("", id="run-title")
         with TabbedContent(initial=self._first_tab):
             with TabPane("o Overview", id="overview"):
                 yield OverviewPane()
@@ -61,10 +72,29 @@ class RunDetailScreen(QadScreen):
         super().on_mount()
         self._give_keys()
 
+    def tick(self) -> None:
+        """The run may have come to another state."""
+        super().tick()
+        self._draw_title()
+
+    def on_resize(self) -> None:
+        """There is another room for the name."""
+        self._draw_title()
+
+    @property
+    def _tab(self) -> str:
+        tabs = self.query(TabbedContent)
+        return tabs.first().active if tabs else self._first_tab
+
     def action_open_tab(self, tab: str) -> None:
         """Go to a tab."""
         self.query_one(TabbedContent).active = tab
         self._give_keys()
+
+    def action_next_tab(self, step: int) -> None:
+        """Go to the tab beside this one."""
+        tabs = [str(pane.id) for pane in self.query(TabPane)]
+        self.action_open_tab(tabs[(tabs.index(self._tab) + step) % len(tabs)])
 
     def _give_keys(self) -> None:
         for pane in self.query(RunPane):
@@ -87,3 +117,13 @@ class RunDetailScreen(QadScreen):
     def _catch_up_tab(self) -> None:
         self._give_keys()
         self.tick()
+
+    def _draw_title(self) -> None:
+        """Name the run beside the tabs; the Overview names it itself."""
+        title = self.query_one("#run-title", Words)
+        row = self.qad.fleet.rows.get(self.path)
+        look, name = (LOOKS[row.state], row.run.name) if row else (LOOKS["unknown"], self.path.name)
+        room = self.size.width - TABS_WIDTH
+        title.display = self._tab != "overview" and room >= SHORTEST_NAME
+        short = shorten_middle(short_run_name(name), room - 2)
+        title.say(Text.assemble((f"{look.mark} ", look.style), (short, "bold")))

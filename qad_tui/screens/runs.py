@@ -15,7 +15,9 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Static
 
+from qad_core.launch.local_start import find_living
 from qad_tui.chain_answers import cancelled_words, refusal_words
+from qad_tui.fleet import RunRow
 from qad_tui.formats import short_run_name
 from qad_tui.headless import Answer, run_command
 from qad_tui.messages import RunChosen, RunOpened
@@ -31,6 +33,8 @@ from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 from qad_tui.widgets.words import Words
 
 CANCEL_PATIENCE_SECONDS = 30
+SORT_WORDS = {"": "the usual order", "health": "health"}
+"""What an order is called where its column's header does not say it."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ class RunsScreen(QadScreen):
         Binding("h", "open_tab('chain')", "Chain", id="runs.chain", show=False),
         Binding("slash", "filter", "Filter", id="runs.filter"),
         Binding("s", "sort(1)", "Sort", id="runs.sort"),
-        Binding("S", "reverse", "Turn the order round", id="runs.reverse", show=False),
+        Binding("S", "reverse", "Reverse the order", id="runs.reverse", show=False),
         Binding("v", "pick_columns", "Columns", id="runs.columns", show=False),
         Binding("n,C", "clone", "Clone", id="runs.clone"),
         Binding("d", "compare", "Compare", id="runs.compare"),
@@ -96,11 +100,12 @@ class RunsScreen(QadScreen):
     def draw_rows(self) -> None:
         """Filter, sort and show the runs."""
         state, table = self.qad.settings.state, self.table
+        order = state.sort_by if state.sort_by in SORT_KEYS else ""  # state.json may name any
         rows = [row for row in self.qad.fleet.rows.values() if is_wanted(row, self.needle)]
-        if (table.sorted_by, table.descending) != (state.sort_by, state.sort_descending):
-            table.sorted_by, table.descending = state.sort_by, state.sort_descending
+        if (table.sorted_by, table.descending) != (order, state.sort_descending):
+            table.sorted_by, table.descending = order, state.sort_descending
             table.refresh()
-        table.show(sort_rows(rows, state.sort_by, descending=state.sort_descending), now=self.qad.now())
+        table.show(sort_rows(rows, order, descending=state.sort_descending), now=self.qad.now())
         self._note_selection()
         self._show_emptiness()
 
@@ -175,9 +180,11 @@ class RunsScreen(QadScreen):
         self.qad.push_screen(ColumnPicker(self.table.column_keys), self._keep_columns)
 
     def action_clone(self) -> None:
-        """Start a new run from the one under the cursor."""
+        """Start a new run from the one under the cursor, or from nothing where there is none."""
         if (path := self.table.chosen_path) is not None:
             self.qad.new_run(path, ())
+        else:
+            self.qad.action_go("new")
 
     def action_clone_with_fix(self) -> None:
         """Start a new run with the changes that mend the failure of the one beside the list."""
@@ -205,8 +212,7 @@ class RunsScreen(QadScreen):
             return
         live = [link.job.slurm_job_id for link in row.view.links if link.live]
         if not live:
-            words = "No job of this run waits or runs on SLURM. A local run is stopped by ctrl+c where it was started."
-            self.notify(words, severity="warning")
+            self._cancel_here(row)
             return
         link = row.view.current_link
         is_running = link is not None and link.stage == "running"
@@ -219,6 +225,24 @@ class RunsScreen(QadScreen):
                 self._cancel_in_thread(["cancel", str(path), *whole, "--patience", str(CANCEL_PATIENCE_SECONDS)])
 
         self.qad.push_screen(ConfirmScreen(f"Cancel job {live[0]}?", facts, choices), act)
+
+    def _cancel_here(self, row: RunRow) -> None:
+        """Ask before a run that was started without SLURM is told to save and stop."""
+        from qad_tui.queue_questions import JOBS
+        from qad_tui.screens.confirm import Choice, ConfirmScreen
+
+        start = find_living(row.view.jobs)
+        if start is None:
+            self.notify("Nothing of this run waits or runs on SLURM or on this machine.", severity="warning")
+            return
+        note = "It goes on from there when it is started again."
+        facts = [short_run_name(row.run.name), f"process {start.pid} on this machine"]
+
+        def act(choice: str | None) -> None:
+            if choice is not None:
+                self._cancel_in_thread(["cancel", str(row.path)])
+
+        self.qad.push_screen(ConfirmScreen("Stop this run?", facts, [Choice(JOBS, "Save and stop", note)]), act)
 
     @work(thread=True, group="runs-action")
     def _cancel_in_thread(self, arguments: Sequence[str]) -> None:
@@ -255,8 +279,8 @@ class RunsScreen(QadScreen):
         rows, table = list(self.qad.fleet.rows.values()), self.table
         words = describe_list(rows, shown=len(table.rows), needle=self.needle, selected=len(table.selected))
         if table.sorted_by or table.descending:
-            label = COLUMN_WORDS[table.sorted_by][0] if table.sorted_by in COLUMN_WORDS else "the usual order"
-            words.append(f"  ·  by {label}{', turned round' if table.descending else ''}", "dim")
+            label = SORT_WORDS.get(table.sorted_by) or COLUMN_WORDS[table.sorted_by][0]
+            words.append(f"  ·  by {label}{' ▼' if table.descending else ' ▲'}", "dim")
         self.query_one("#runs-words", Words).say(words)
 
     def _show_emptiness(self) -> None:

@@ -19,6 +19,7 @@ from textual.widgets import Input, Static
 from qad_core.config.experiment_file import experiment_path, experiment_text, write_experiment
 from qad_core.config.library import find_library
 from qad_core.errors import QadError
+from qad_core.seen import is_file, is_there
 from qad_tui.form_model import FormModel
 from qad_tui.screens.confirm import Choice, ConfirmScreen
 from qad_tui.widgets.draft_summary import near_path
@@ -102,7 +103,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
         if message.path is None or problem:
             said.update(Text(f"✗ {problem}", "bold red"))
             return
-        there = " is there already: it is asked before it is overwritten" if message.path.exists() else ""
+        there = " is there already: it is asked before it is overwritten" if is_there(message.path) else ""
         said.update(Text(f"{near_path(message.path)}{there}", "yellow" if there else "dim"))
         self.query_one(ScriptPreview).show(message.path.name, message.text)
 
@@ -126,7 +127,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
     def _end(self, message: _Written) -> None:
         if not message.problem:
             self.dismiss(message.path)
-        elif message.path.is_file():
+        elif is_file(message.path):
             self._ask_to_overwrite(message.path)
         else:
             self._problem = message.problem

@@ -56,7 +56,7 @@ class ChainTable(LineTable[LinkRow]):
             LineColumn("ended", "Ended", 9, 6, lambda row: self._ago(row.view.ended), right=True),
             LineColumn("used", "Used", 5, 2, lambda row: _span(row.view.elapsed_seconds), right=True),
             LineColumn("left", "Left", 5, 1, lambda row: _span(row.view.left_seconds), right=True),
-            LineColumn("exit", "Exit code", 16, 5, lambda row: Cell(row.exit_words)),
+            LineColumn("exit", "Exit code", 17, 5, lambda row: Cell(row.exit_words)),
             LineColumn("steps", "Steps", 13, 4, lambda row: Cell(row.steps)),
             LineColumn("nodes", "Nodes", 12, 7, lambda row: Cell(row.view.node_list)),
         ]

@@ -165,7 +165,7 @@ class ConfigForm(ScrollView, can_focus=True):
         self.post_message(self.Moved(self.cursor_row))
 
     def _lay_out(self) -> None:
-        width = self.size.width
+        width = max(1, self.size.width - self.styles.scrollbar_size_vertical)  # it may come over the last cell
         self._lines, self._first_line = [], []
         for index, row in enumerate(self._rows):
             self._first_line.append(len(self._lines))

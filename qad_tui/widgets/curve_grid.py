@@ -54,6 +54,8 @@ class CurveGrid(VerticalScroll):
 
     def show(self, keys: Sequence[str], charts: Mapping[str, Chart]) -> None:
         """Show these metrics in this order; charts that did not change are not drawn again."""
+        if not self.is_attached:  # the application is quitting, and the last curves came behind that
+            return
         if tuple(keys) != self.keys:
             self._rebuild(tuple(keys))
         for key, view in self._views.items():

@@ -13,7 +13,7 @@ from qad_core.config.schema import RunConfig
 from qad_core.launch.draft import Draft
 from qad_core.launch.draft_numbers import DraftNumbers
 from qad_tui.form_model import FormModel
-from qad_tui.formats import format_duration, format_rate
+from qad_tui.formats import format_duration, format_rate, short_run_name
 from qad_tui.slurm_word import SlurmWord
 
 _NAME_WIDTH = 10
@@ -49,7 +49,11 @@ def describe_draft(form: FormModel, draft: Draft, word: SlurmWord | None) -> Tex
 def headline(form: FormModel, draft: Draft, *, checking: bool) -> Text:
     """One line over the form: from what, how much is changed, what is wrong, what it takes."""
     start = (
-        f"clone of {form.clone_of}" if form.clone_of else "a new run" if form.experiment == BLANK else form.experiment
+        f"clone of {short_run_name(form.clone_of)}"
+        if form.clone_of
+        else "a new run"
+        if form.experiment == BLANK
+        else form.experiment
     )
     text = Text(f" {start}", "bold")
     if form.changes or form.fresh:

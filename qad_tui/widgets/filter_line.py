@@ -14,7 +14,8 @@ class FilterLine(Input):
     """Hidden until `open`; Enter keeps the filter, Escape drops it."""
 
     DEFAULT_CSS = """
-    FilterLine { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
+    FilterLine { display: none; height: 1; padding: 0 1; background: $surface; }
+    FilterLine, FilterLine:focus { border: none; }
     FilterLine.-open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "drop", "Drop the filter", id="filter.drop")]

@@ -135,7 +135,7 @@ def _columns(context: QueueContext, *, everyone: bool) -> list[LineColumn[QueueE
         LineColumn("nodes", "Nodes", 6, 4, lambda entry: Cell(str(entry.num_nodes)), right=True),
         LineColumn("gpus", "GPUs", 5, 3, lambda entry: Cell(str(entry.gpus or MISSING)), right=True),
         LineColumn("used", "Used", 5, 2, lambda entry: _seconds(elapsed_seconds(entry, context.now)), right=True),
-        LineColumn("left", "Left", 6, 1, lambda entry: _left_cell(entry, context.now), right=True),
+        LineColumn("left", "Left", 7, 1, lambda entry: _left_cell(entry, context.now), right=True),
         LineColumn("why", "Where, or why not", 18, 0, lambda entry: Cell(where_or_why(entry)), grows=4),
     ]
     if everyone:

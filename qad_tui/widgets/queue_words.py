@@ -42,9 +42,10 @@ def why_empty(snapshot: SlurmSnapshot, *, everyone: bool, needle: str, age: Text
             (("2", "a new run, which can run here without SLURM"), ("r", "look for SLURM again")),
         )
     if snapshot.jobs is None:
-        title = "SLURM does not answer." if snapshot.problem else age.plain
+        if not snapshot.problem:
+            return _page(f"Nothing is known of the queue yet: {age.plain}", "", ())
         why = f"{snapshot.problem} Nothing is known of the queue: that is not to say that it is empty."
-        return _page(title, why if snapshot.problem else "", (("r", "ask again"),) if snapshot.problem else ())
+        return _page("SLURM does not answer.", why, (("r", "ask again"),))
     if needle:
         return _page(f"No job has “{needle}”.", "", (("escape", "drop the filter"), *_other(everyone)))
     if everyone:

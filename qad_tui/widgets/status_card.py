@@ -58,6 +58,7 @@ def describe_numbers(row: RunRow, now: float, width: int) -> Text:
             *_apart(run_facts.evaluation_table(row.run)),
             ages,
             links,
+            Text(str(row.path), "dim"),
             *_apart(run_facts.health(row, compact=False)),
             *run_facts.unreadable(row.run),
         ]

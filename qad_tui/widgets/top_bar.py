@@ -34,16 +34,19 @@ class TopBar(Static):
             self.update(line, layout=False)
 
 
-def freshness_words(age: float | None, *, poll_seconds: float, paused: bool) -> Text:
-    """How old the screen is (`age` in seconds since the last answer): live, paused, or stale."""
+def freshness_words(age: float, poll_seconds: float, *, is_first: bool, paused: bool) -> Text:
+    """How old the screen is: live, paused, or stale.
+
+    `age` is in seconds since the last answer, or since the start where the first one has not come.
+    """
+    is_late = age > max(5.0, _LATE_POLLS * poll_seconds)
     if paused:
-        since = "" if age is None else f" {format_duration(age)}"
+        since = "" if is_first else f" {format_duration(age)}"
         return Text(f"‖ PAUSED{since}, p goes on", "bold yellow")
-    if age is None:
-        return Text("looking for runs …", "dim")
-    if age > max(5.0, _LATE_POLLS * poll_seconds):
-        return Text(f"⚠ stale {format_duration(age)}", "bold yellow")
-    return Text("● live", "green")
+    if is_first:
+        words = f"⚠ the disk has not answered for {format_duration(age)}"
+        return Text(words, "bold yellow") if is_late else Text("looking for runs …", "dim")
+    return Text(f"⚠ stale {format_duration(age)}", "bold yellow") if is_late else Text("● live", "green")
 
 
 def _places(current: str) -> Text:

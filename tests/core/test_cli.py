@@ -261,3 +261,16 @@ def test_brackets_in_a_table_are_text(capsys: pytest.CaptureFixture[str]) -> Non
     table.add_row("error", "none of [/lustre/a.bin] is there; weight[layer]")
     console().print(table)
     assert "none of [/lustre/a.bin] is there; weight[layer]" in capsys.readouterr().out
+
+
+def test_the_config_of_a_run_is_shown_as_it_was_resolved(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished_run("b", "train.learning_rate=2e-3")
+    for name in (folder.name, str(folder.path)):
+        assert main(["config", "show", name]) == 0
+        assert capsys.readouterr().out == folder.config.read_text()
+    assert main(["config", "show", folder.name, "train.learning_rate=3e-3"]) == 0
+    assert "learning_rate: 0.003 # command line" in capsys.readouterr().out
+    for part in ("checkpoints", "tensorboard"):
+        Path("runs/old", part).mkdir(parents=True)
+    assert main(["config", "show", "old"]) == 2
+    assert "no config.yaml" in capsys.readouterr().err

@@ -77,6 +77,7 @@ def test_numbers_that_are_not_finite_are_strings_in_the_file_and_numbers_again_a
         '{"step": "inf"}',
         '{"step": 1e400}',
         '{"step": true}',
+        '{"step": -1}',
         '{"loss/kd": 1}',
         '{"step": 1, "loss/kd": ' + "9" * 400 + "}",
         "",
@@ -88,6 +89,13 @@ def test_a_line_that_is_no_object_of_numbers_with_a_whole_step_is_counted_and_pa
     reader = MetricsReader(path)
     assert reader.read_new()[0] == [{"step": 2}]
     assert reader.bad_lines == 1
+
+
+@pytest.mark.parametrize("written", ["1e100", "-1E+308", "1" + "0" * 100 + ".0"])
+def test_a_number_that_no_sum_can_hold_is_read_as_infinite(path: Path, written: str) -> None:
+    append(path, f'{{"step": 1, "loss/kd": {written}, "step_ms": 1e99}}\n')
+    (line,) = read_metrics(path)
+    assert line == {"step": 1, "loss/kd": math.copysign(math.inf, float(written)), "step_ms": 1e99}
 
 
 def test_a_resume_drops_what_came_after_its_checkpoint(path: Path) -> None:

@@ -36,6 +36,12 @@ def test_the_time_between_two_links_counts_into_none(tmp_path: Path) -> None:
     assert pace is not None and pace.seconds_per_iteration == pytest.approx(2.0) and pace.start_seconds == 30.0
 
 
+def test_a_run_of_which_no_start_was_written_down_has_a_pace(tmp_path: Path) -> None:
+    make_run(tmp_path, {100.0: [(1, 120.0), (2, 122.0)]}).jobs.unlink()
+    pace = measure_pace(RunFolder(tmp_path))
+    assert pace is not None and (pace.seconds_per_iteration, pace.start_seconds) == (2.0, None)
+
+
 def test_a_run_without_two_steps_has_no_pace(tmp_path: Path) -> None:
     assert measure_pace(RunFolder(tmp_path)) is None
     assert measure_pace(make_run(tmp_path, {100.0: [(1, 130.0)]})) is None

@@ -51,29 +51,28 @@ def test_jobs_of_ours_are_watched_at_a_quarter_of_the_pace_while_nobody_looks() 
     assert next_question(Pace(), Polled(NOW), away) == NOW + 15 * AWAY_FACTOR
 
 
-def test_what_was_never_seen_is_asked_for_soon_and_not_below_the_floor() -> None:
-    unseen = Need(links=True, unseen=True)
-    assert next_question(Pace(), Polled(NOW), unseen) == NOW + LEAST_SECONDS
-    assert next_question(Pace(15, 60), Polled(NOW), unseen) == NOW + 60
+def test_a_key_gets_no_question_sooner_than_the_usual_pace() -> None:
+    assert soonest_question(Pace(), Polled(NOW)) == NOW + 15
+    assert soonest_question(Pace(15, 60), Polled(NOW)) == NOW + 60
 
 
-def test_an_action_is_looked_at_soon_for_a_while() -> None:
+def test_an_action_is_looked_at_once_after_five_seconds_and_then_at_the_usual_pace() -> None:
     acted = Need(links=True, live=True, acted_at=NOW)
-    assert next_question(Pace(), Polled(NOW - 14), acted) == NOW + 1
-    assert next_question(Pace(), Polled(NOW + 6), acted) == NOW + 6 + LEAST_SECONDS
-    assert next_question(Pace(), Polled(NOW + 30), acted) == NOW + 30 + 15
+    assert next_question(Pace(), Polled(NOW - 2), acted) == NOW + 5
+    assert next_question(Pace(), Polled(NOW + 1), acted) == NOW + 1 + 5
+    assert next_question(Pace(), Polled(NOW + 5.1, took_seconds=0.1), acted) == NOW + 5.1 + 15
+    assert next_question(Pace(15, 60), Polled(NOW - 2), acted) == NOW + 58
 
 
 def test_a_slow_squeue_is_left_alone_for_ten_times_as_long() -> None:
     assert next_question(Pace(), Polled(NOW, took_seconds=4), LIVE) == NOW + 40
-    assert next_question(Pace(), Polled(NOW, took_seconds=4), Need(links=True, unseen=True)) == NOW + 40
+    assert next_question(Pace(), Polled(NOW, took_seconds=4), Need(links=True, acted_at=NOW)) == NOW + 40
     assert soonest_question(Pace(), Polled(NOW, took_seconds=4)) == NOW + 40
-    assert soonest_question(Pace(), Polled(NOW)) == NOW + LEAST_SECONDS
 
 
 def test_silence_doubles_the_wait_up_to_five_minutes_whatever_somebody_waits_for() -> None:
-    unseen = Need(links=True, unseen=True, acted_at=NOW)
-    waits = [next_question(Pace(), Polled(NOW, 1, failures), unseen) for failures in (1, 2, 3, 4, 5, 6, 40)]
+    acted = Need(links=True, acted_at=NOW)
+    waits = [next_question(Pace(), Polled(NOW, 1, failures), acted) for failures in (1, 2, 3, 4, 5, 6, 40)]
     assert [wait and wait - NOW for wait in waits] == [15, 30, 60, 120, 240, 300, 300]
     assert next_question(Pace(), Polled(NOW, took_seconds=60, failures=1), LIVE) == NOW + LONGEST_BACK_OFF_SECONDS
 

@@ -11,7 +11,7 @@ from qad_tui.overlay import distinct_names
 from qad_tui.panes.curve_charts import BigChart
 from qad_tui.screens.compare import CompareScreen, free_path
 from qad_tui.widgets.comparison_view import ComparisonView, describe_comparison
-from tests.tui.conftest import wait_until
+from tests.tui.conftest import settle, wait_until
 from tests.tui.made_fleet import FakeRun
 
 
@@ -77,10 +77,30 @@ async def test_w_writes_csv_and_svg_under_names_that_are_free(app: QadApp, fleet
         assert {row["run"] for row in csv.DictReader(file)} == {fleet["running"].name, fleet["killed"].name}
 
 
+async def test_w_draws_over_the_axis_that_is_on_the_screen(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await wait_until(pilot, lambda: bool(app.fleet.rows))
+        await pilot.press("4")
+        app.selected = [fleet["running"].folder.path, fleet["killed"].folder.path]
+        await wait_until(pilot, lambda: len(lines_of(app)) == 2)
+        await pilot.press("x", "w")
+        await wait_until(pilot, lambda: Path("compare-loss-kd.svg").exists())
+        await settle(pilot)
+    assert ">tokens</text>" in Path("compare-loss-kd.svg").read_text(encoding="utf-8")
+
+
 def test_names_are_told_apart_by_what_they_do_not_share() -> None:
     assert distinct_names(["a-b-lr1", "a-b-lr1-qat"]) == ["lr1", "lr1-qat"]
     assert distinct_names(["a-x-c", "a-y-c"]) == ["x-c", "y-c"]
     assert distinct_names(["one"]) == ["one"]
+
+
+def test_names_are_cut_at_their_own_parts_and_never_within_a_number_or_a_model() -> None:
+    name = "Smol-1-Teacher-Smol-1-Data-web-text-lr1e-06"
+    assert distinct_names([name, f"{name}-killed"]) == ["lr1e-06", "lr1e-06-killed"]
+    assert distinct_names([name, name.replace("1e-06", "2e-06")]) == ["lr1e-06", "lr2e-06"]
+    assert distinct_names([name, name.replace("web-text", "web-code")]) == ["web-text-lr1e-06", "web-code-lr1e-06"]
+    assert distinct_names(["old-lr1e-06", "old-lr1e-06-b"]) == ["lr1e-06", "lr1e-06-b"]
 
 
 def test_a_free_name_is_the_first_that_is_not_there(tmp_path: Path) -> None:

@@ -137,9 +137,19 @@ async def test_all_metrics_stand_in_a_grid_and_enter_gives_one_the_room(app: Qad
         await wait_until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
+async def test_curves_that_come_after_quitting_are_left(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        grid = await curves_are_open(app, pilot, fleet["running"].folder.path)
+        shown = grid.keys
+        app.exit()
+        grid.show(("loss/new",), {})
+        assert grid.keys == shown
+
+
 async def test_a_click_opens_a_metric(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=WIDE) as pilot:
         grid = await curves_are_open(app, pilot, fleet["running"].folder.path)
+        await wait_until(pilot, lambda: grid.query(ChartView)[2].region.x > 0)  # it has come to its place
         await pilot.click(grid.query(ChartView)[2])
         await wait_until(pilot, lambda: line_of(app).name == "gradient norm")
 

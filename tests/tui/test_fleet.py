@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.records import parse_queue
 from qad_tui.fleet import MOST_MISSES, FleetModel
+from qad_tui.widgets.run_table import RunContext, make_columns
+from tests.core.made_events import write_events
 from tests.tui.conftest import Clock
 from tests.tui.fake_slurm import queue_record
 from tests.tui.made_fleet import FakeRun
@@ -41,6 +44,13 @@ def test_a_root_that_is_not_there_has_no_runs_and_no_problem(tmp_path: Path) -> 
     assert not found.rows and not found.problems
 
 
+def test_a_root_that_goes_away_is_named(root: Path, fleet: dict[str, FakeRun]) -> None:
+    model = FleetModel([root])
+    model.look()
+    root.rename("moved")
+    assert model.look().problems == ("runs is not there any more",)
+
+
 def test_a_root_that_cannot_be_listed_is_named_and_keeps_its_runs(root: Path, fleet: dict[str, FakeRun]) -> None:
     model = FleetModel([root])
     before = model.look()
@@ -71,6 +81,15 @@ def test_a_vanished_run_is_called_gone_until_it_is_certain(root: Path, fleet: di
     for _ in range(MOST_MISSES):
         rows = model.look().rows
     assert path not in rows
+
+
+def test_a_run_of_other_scripts_has_step_loss_and_age_in_the_list(root: Path, clock: Clock) -> None:
+    path = write_events(root / "old", {"lm loss": [2.0, 1.5]})
+    os.utime(path, (clock(), clock()))
+    row = FleetModel([root], clock=clock).look().rows[root / "old"]
+    cells = {column.key: column.cell(row).text for column in make_columns(RunContext(now=clock() + 60))}
+    assert (cells["state"], cells["steps"], cells["loss"], cells["changed"]) == ("· foreign", "2", "1.500", "1.0m")
+    assert cells["spark"].strip()
 
 
 def test_a_chain_is_laid_over_its_run_folder(root: Path, clock: Clock) -> None:

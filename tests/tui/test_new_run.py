@@ -19,6 +19,7 @@ from qad_core.run.status import read_status
 from qad_core.slurm.client import SlurmClient
 from qad_tui.app import QadApp
 from qad_tui.form_rows import Row
+from qad_tui.formats import short_run_name
 from qad_tui.panes.form import FormPane
 from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.screens.new_run import NewRunScreen
@@ -247,7 +248,9 @@ async def test_a_run_is_cloned_with_a_tag_of_its_own(app: QadApp) -> None:
         await wait_until(pilot, lambda: screen.form.clone_of == run.name)
         await is_checked(pilot, screen)
         assert screen.form.changes == {"tag": "copy"} and not screen.known.problems
-        assert "lr0.0003-copy" in words(app, DraftSummary) and f"clone of {run.name}" in words(app, "#headline")
+        assert "lr0.0003-copy" in words(app, DraftSummary)
+        assert f"clone of {short_run_name(run.name)}" in words(app, "#headline")
+        assert row_of(screen, "train.learning_rate").note == "as cloned"
 
 
 async def test_a_clone_with_a_fix_goes_on_in_the_runs_folder(app: QadApp) -> None:
@@ -260,7 +263,9 @@ async def test_a_clone_with_a_fix_goes_on_in_the_runs_folder(app: QadApp) -> Non
         await is_checked(pilot, screen)
         assert screen.form.changes == {"train.micro_batch_size": "1"} and not screen.known.problems
         assert "goes on from step 20" in words(app, DraftSummary)
-        assert row_of(screen, "train.micro_batch_size").note.startswith("was 2, ")
+        assert row_of(screen, "train.micro_batch_size").note == "was 2, as cloned"
+        cursor = screen.query_one(ConfigForm).cursor_row
+        assert cursor is not None and cursor.key == "train.micro_batch_size"
         await pilot.press("escape")  # nothing was edited here: it leaves at once
         await wait_until(pilot, lambda: isinstance(app.screen, RunsScreen))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -9,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import SelectionList
+from textual.events import Key
+from textual.widgets import SelectionList, TabbedContent
 
+from qad_core.run.jobs import append_job, local_job
 from qad_tui import fleet as fleet_module
 from qad_tui.app import QadApp
 from qad_tui.command import default_roots, main
+from qad_tui.headless import Answer
+from qad_tui.screens import runs as runs_module
 from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.screens.help import HelpScreen
 from qad_tui.screens.new_run import NewRunScreen
@@ -23,6 +28,7 @@ from qad_tui.widgets.filter_line import FilterLine
 from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 from qad_tui.widgets.status_card import StatusCard
 from qad_tui.widgets.top_bar import TopBar
+from qad_tui.widgets.words import Words
 from tests.tui.conftest import NARROW, WIDE, Clock, card_says, list_is_filled, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun
@@ -73,6 +79,7 @@ async def test_help_shows_the_keys_of_the_screen_below(app: QadApp, fleet: dict[
         assert keys["Next row"].split() == ["↓", "j"] or keys["Next row"].split() == ["j", "↓"]
         assert "q" in keys["Quit"].split()
         assert {"Open", "Log", "Pause", "Refresh", "Keys"} <= set(keys)
+        assert {("d", "Compare"), ("4", "Compare")} <= set(app.screen.keys)
         await pilot.press("escape")
         assert isinstance(app.screen, RunsScreen)
 
@@ -297,6 +304,46 @@ async def test_space_selects_runs_for_the_comparison_also_through_a_filter(
         assert not app.selected and table.row_count == 8
 
 
+async def test_what_is_typed_after_quitting_does_nothing(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=NARROW) as pilot:
+        await list_is_filled(app, pilot)
+        app.exit()
+        await app.on_event(Key("d", "d"))
+        assert isinstance(app.screen, RunsScreen)
+
+
+async def test_n_opens_an_empty_form_where_there_is_no_run(app: QadApp) -> None:
+    async with app.run_test(size=NARROW) as pilot:
+        await wait_until(pilot, lambda: "No runs yet" in words(app, "#empty"))
+        await pilot.press("n")
+        await wait_until(pilot, lambda: isinstance(app.screen, NewRunScreen))
+
+
+async def test_tab_goes_round_the_pages_of_a_run_and_each_says_whose_it_is(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    async with app.run_test(size=NARROW) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("enter")
+        tabs = app.screen.query_one(TabbedContent)
+        title = app.screen.query_one("#run-title", Words)
+        for tab in ("curves", "log", "config", "chain"):
+            await pilot.press("tab")
+            await wait_until(pilot, lambda tab=tab: tabs.active == tab and title.display)
+            assert title.said.plain.startswith("● ") and title.region.right <= NARROW[0]
+            assert title.region.x >= app.screen.query_one("#--content-tab-chain").region.right
+        await pilot.press("tab")
+        await wait_until(pilot, lambda: tabs.active == "overview" and not title.display)
+
+
+async def test_keys_beyond_the_footer_are_among_the_commands_once(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=NARROW) as pilot:
+        await list_is_filled(app, pilot)
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert {"Columns", "Log scale", "Copy the command"} <= set(titles)
+        assert titles.count("Clone") == titles.count("Keys") == titles.count("Quit") == 1
+
+
 async def test_n_clones_the_run_under_the_cursor(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await list_is_filled(app, pilot)
@@ -325,11 +372,43 @@ async def test_cancel_asks_first_and_the_answer_is_no(
         assert "102" in slurm.calls("scancel")[0]
 
 
-async def test_cancel_of_a_local_run_says_how_it_is_stopped(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+async def test_cancel_of_a_local_run_asks_and_has_it_save_and_stop(
+    app: QadApp, clock: Clock, fleet: dict[str, FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fleet["evaluating"].folder
+    append_job(run.jobs, local_job(("train",), pid=os.getpid(), started=clock()))
+    asked: list[list[str]] = []
+
+    def answer(arguments: list[str], environ: object) -> Answer:
+        asked.append(arguments)
+        return Answer(tuple(arguments), 0, {"process": 7, "saves": True})
+
+    monkeypatch.setattr(runs_module, "run_command", answer)
+    async with app.run_test(size=WIDE) as pilot:
+        table = await list_is_filled(app, pilot)
+        await pilot.press("j")
+        await wait_until(pilot, lambda: bool(table.chosen and table.chosen.view.jobs))
+        await pilot.press("x")
+        assert isinstance(app.screen, ConfirmScreen) and app.screen.question == "Stop this run?"
+        await pilot.press("j", "enter")
+        await wait_until(pilot, lambda: "Process 7: told to save and stop." in toasts(app))
+        assert asked == [["cancel", str(run.path)]]
+
+
+async def test_cancel_of_a_run_of_which_nothing_runs_says_so(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await list_is_filled(app, pilot)
-        await pilot.press("x")
-        await wait_until(pilot, lambda: "ctrl+c" in toasts(app))
+        await pilot.press("G", "x")
+        await wait_until(pilot, lambda: "Nothing of this run waits or runs" in toasts(app))
+
+
+async def test_what_is_typed_into_the_filter_is_seen(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=NARROW) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("slash", *"qwen")
+        line = app.screen.query_one(FilterLine)
+        assert line.has_focus and line.content_size.height == 1
+        assert "qwen" in line.render_line(0).text
 
 
 async def test_scroll_and_cursor_stay_while_two_hundred_runs_change(app: QadApp, root: Path, clock: Clock) -> None:

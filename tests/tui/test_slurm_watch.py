@@ -83,15 +83,15 @@ def test_sinfo_is_asked_once_a_minute(watch: SlurmWatch, slurm: FakeSlurm, clock
     assert len(slurm.calls("squeue")) == 5 and len(slurm.calls("sinfo")) == 2
 
 
-def test_the_queue_that_was_just_opened_does_not_wait_for_the_usual_pace(
+def test_neither_the_queue_just_opened_nor_a_new_link_nor_a_key_asks_sooner(
     watch: SlurmWatch, slurm: FakeSlurm, clock: Clock
 ) -> None:
     slurm.show_jobs([{"JobArrayID": 7}])
     look(watch, links(7))
-    clock.unix_time += 4
-    assert not watch.is_due(everyone(7))
-    clock.unix_time += 1
-    assert watch.is_due(everyone(7)) and not watch.is_due(links(7))
+    clock.unix_time += 14.9
+    assert not watch.is_due(everyone(7)) and not watch.is_due(links(7, 8)) and not watch.may_ask()
+    clock.unix_time += 0.2
+    assert watch.is_due(everyone(7)) and watch.may_ask()
 
 
 def test_a_link_that_left_the_queue_is_asked_of_the_accounts_once(
@@ -162,8 +162,7 @@ def test_a_link_that_is_new_since_the_last_answer_is_no_lost_one(
 ) -> None:
     slurm.show_jobs([{"JobArrayID": 7}])
     look(watch, links(7))
-    clock.unix_time += 6
-    assert not watch.is_due(links(7)) and watch.is_due(links(7, 8))
+    assert watch.next_at(links(7, 8)) == watch.next_at(links(7))
     assert "8" not in (watch.snapshot.answers.asked or ())
 
 
@@ -226,14 +225,19 @@ def test_nobody_who_looks_and_nothing_that_runs_means_no_question(
     assert watch.next_at(away) is None and watch.is_due(links(7)), "the next key wakes it"
 
 
-def test_the_outcome_of_an_action_is_looked_at_soon(watch: SlurmWatch, slurm: FakeSlurm, clock: Clock) -> None:
+def test_the_outcome_of_an_action_is_looked_at_once_before_the_usual_pace(
+    watch: SlurmWatch, slurm: FakeSlurm, clock: Clock
+) -> None:
     slurm.show_jobs([{"JobArrayID": 7}])
     look(watch, links(7))
-    clock.unix_time += 6
-    watch.note_action()
-    assert not watch.is_due(links(7))
     clock.unix_time += 1
+    watch.note_action()
+    clock.unix_time += 4.9
+    assert not watch.is_due(links(7))
+    clock.unix_time += 0.2
     assert watch.is_due(links(7))
+    look(watch, links(7))
+    assert watch.next_at(links(7)) == clock() + 15
 
 
 def test_a_thousand_links_and_more_are_still_one_squeue(watch: SlurmWatch, slurm: FakeSlurm) -> None:
