@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
+from qad_core.kernels.rope import install_fused_rope
 
 
 def make_transformer_config(
@@ -27,6 +28,7 @@ def make_transformer_config(
     Dropout is 0 and losses are sums over tokens, divided once by the global token count
     (`calculate_per_token_loss`). Weights start as zeros: they always come from `hf_import`.
     """
+    install_fused_rope()
     return TransformerConfig(
         num_layers=architecture.num_layers,
         hidden_size=architecture.hidden_size,
@@ -58,9 +60,10 @@ def make_transformer_config(
         recompute_granularity="full" if recompute == "full" else None,
         recompute_method="uniform" if recompute == "full" else None,
         recompute_num_layers=1 if recompute == "full" else None,
-        # These need TransformerEngine, Apex, or a compiler at run time.
-        apply_rope_fusion=False,
-        bias_activation_fusion=False,
+        # The first is ours on a GPU (`kernels/rope.py`), the second megatron-core's, compiled when it first runs.
+        apply_rope_fusion=torch.cuda.is_available(),
+        bias_activation_fusion=torch.cuda.is_available(),
+        # These need TransformerEngine or Apex.
         bias_dropout_fusion=False,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
+from qad_core.kernels.rms_norm import rms_norm
 from qad_core.train.parallel import RankContext
 
 # What megatron-core 0.16.1 has built in for Llama 3; only the factor can be chosen.
@@ -137,7 +138,7 @@ class CausalSelfAttention(MegatronModule):
 
 
 class RMSNorm(torch.nn.Module):
-    """RMSNorm computed in float32, rounded, then scaled, as transformers' Qwen3 and Llama do.
+    """`kernels.rms_norm` as a module.
 
     megatron-core's torch norm refuses sequence parallelism; this one marks its weight, so that
     `finalize_model_grads` sums the gradients of the sequence's shards.
@@ -152,6 +153,4 @@ class RMSNorm(torch.nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Normalize the last dimension; shape and dtype are kept."""
-        values = hidden_states.float()
-        normalized = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normalized.to(hidden_states.dtype)
+        return rms_norm(hidden_states, self.weight, self.eps)

@@ -16,7 +16,9 @@ from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.kernels.nvfp4 import nvfp4_quantize_dequantize, nvfp4_reference
 from tests.kernels.kd_cases import Heads, make_heads, make_mask, plain_kd
 
-KERNEL_TESTS = ("test_kd_loss.py", "test_nvfp4.py", "test_nvfp4_backend.py", "test_vocab_parallel.py")
+KERNEL_TESTS = (
+    "test_kd_loss.py", "test_nvfp4.py", "test_nvfp4_backend.py", "test_vocab_parallel.py", "test_rms_norm_and_rope.py",
+)  # fmt: skip
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
