@@ -14,7 +14,7 @@ SLURM := tests/slurm/slurm-dev-cluster.sh
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: demo slurm-demo test lint figures pictures install clean
+.PHONY: demo slurm-demo test lint figures bench-gpu pictures install clean
 
 demo: .venv/.train
 	$(BIN)/qad_core demo
@@ -39,6 +39,10 @@ lint: .venv/.dev
 
 pictures: .venv/.dev
 	$(BIN)/python -m qad_tui.demo.pictures qad_tui/demo/pictures
+
+# Everything that needs a GPU, in one table; peers that are not installed are left out and named.
+bench-gpu: .venv/.train
+	$(BIN)/python -m benchmarks.gpu
 
 figures: .venv/.train
 	$(BIN)/python -m benchmarks.figures

@@ -90,11 +90,11 @@ class Screen:
         """Its resident memory."""
         return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
-    def answer(self, key: bytes, is_there: Callable[[bytes], bool]) -> float:
-        """Seconds from a key until what is printed after it is enough."""
+    def answer(self, key: bytes, is_there: Callable[[bytes], bool], seconds: float = 5.0) -> float:
+        """Seconds from a key until what is printed after it is enough. Raises TimeoutError."""
         began = time.perf_counter()
         os.write(self.terminal, key)
-        self.wait_until(is_there, 5)
+        self.wait_until(is_there, seconds)
         return time.perf_counter() - began
 
 

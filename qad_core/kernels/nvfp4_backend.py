@@ -1,7 +1,8 @@
 """NVFP4 as a backend of modelopt's quantizers, with a cache of quantized weights.
 
-Owns the hook (which amax, straight-through gradient), the quantization config that names it, and the cache
-that quantizes a weight once an optimizer step instead of once a micro-batch. The numerics are `nvfp4.py`'s;
+Owns the hook (which amax, straight-through gradient), the quantization config that names it, the short way from a
+calibrated quantizer to it, and the cache that quantizes a weight once an optimizer step instead of once a micro-batch.
+The numerics are `nvfp4.py`'s;
 calibration, quantizer state and export are modelopt's.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from types import MethodType
 from typing import Any
 
 import torch
@@ -78,20 +80,20 @@ class WeightCache:
 def enable_weight_cache(model: nn.Module) -> int:
     """Give every enabled NVFP4 weight quantizer in `model` a cache, and return how many.
 
-    Call after `mtq.quantize` or after modelopt has restored its quantizers.
+    All enabled NVFP4 quantizers also take the short way from here on: modelopt's own forward pass asks a calibrated
+    quantizer on every call what it is, which at small batches costs more than the kernel. Call after `mtq.quantize` or
+    after modelopt has restored its quantizers.
     """
-    quantizers = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, TensorQuantizer)
-        and name.rsplit(".", 1)[-1] == "weight_quantizer"
-        and module.is_enabled
-        and module.backend == BACKEND_NAME
-    ]
-    for quantizer in quantizers:
-        # modelopt's own slot for backends, never part of a checkpoint; it is declared as None alone.
-        setattr(quantizer, _CACHE_SLOT, WeightCache())
-    return len(quantizers)
+    caches = 0
+    for name, module in model.named_modules():
+        if not (isinstance(module, TensorQuantizer) and module.is_enabled and module.backend == BACKEND_NAME):
+            continue
+        module.forward = MethodType(_quantize_at_once, module)
+        if name.rsplit(".", 1)[-1] == "weight_quantizer":
+            # modelopt's own slot for backends, never part of a checkpoint; it is declared as None alone.
+            setattr(module, _CACHE_SLOT, WeightCache())
+            caches += 1
+    return caches
 
 
 def invalidate_weight_cache(model: nn.Module) -> None:
@@ -120,6 +122,10 @@ def _fake_quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:
     cache = getattr(quantizer, _CACHE_SLOT)
     value = cache.quantize(x, amax) if isinstance(cache, WeightCache) else _quantize(x, amax)
     return _StraightThrough.apply(x, value)
+
+
+def _quantize_at_once(quantizer: TensorQuantizer, inputs: Tensor) -> Tensor:
+    return _fake_quantize(inputs, quantizer)
 
 
 def _quantize(x: Tensor, amax: Tensor | None) -> Tensor:
