@@ -103,7 +103,7 @@ def describe(peers: dict[str, Any], ours: list[dict[str, float]], glue: list[dic
         columns=("", ">ours", ">to the floor", "accuracy and memory", "best peers"),
         rows=tuple(rows),
         sentences=(
-            f"Copy rate {calibration['copy_TBps']:.2f} TB/s, matrix rate {calibration['gemm_8192_TFLOPs']:.0f} TFLOP/s, "
+            f"Copy rate {calibration['copy_TBps']:.2f} TB/s, matrix rate {calibration['gemm_8192_TFLOPs']:.0f} TFLOP/s "
             "in the same run.",
             f"Peers left out: {left_out}.",
         ),

@@ -25,7 +25,7 @@ from qad_core.kernels.nvfp4_backend import enable_weight_cache, invalidate_weigh
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.spec import build_gpt_model
 from qad_core.train.batches import Batch
-from qad_core.train.distill import convert_to_distillation_model, make_forward_step, plain_forward_step
+from qad_core.train.distill import convert_to_distillation_model, make_forward_step, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
 from qad_core.train.optim import build_optimizer, wrap_data_parallel
 from qad_core.train.parallel import RankContext, initialize_parallel
@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--micro-batch-size", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--eager-teacher", action="store_true", help="without the recorded graph of its forward pass")
     parser.add_argument("--profile", action="store_true", help="also print where one step's time goes")
     parser.add_argument("--json", type=Path, help="file to write the figure to")
     arguments = parser.parse_args()
@@ -64,6 +65,8 @@ def main() -> int:
     parallelism = ParallelismConfig()
     context = initialize_parallel(parallelism, device="cuda", precision="bf16")
     model, optimizer = build(architecture, parallelism, context)
+    if arguments.eager_teacher:
+        del unwrap(model).teacher_model.forward
     measured = [measure(model, optimizer, context, size, arguments.steps) for size in arguments.micro_batch_size]
     figure = describe(measured, torch.cuda.get_device_name())
     print_figure(figure, console())

@@ -30,9 +30,12 @@ def apply_rope(x: Tensor, angles: Tensor, interleaved: bool = False) -> Tensor:
     return _Rotation.apply(x, *_cosine_and_sine(angles, x.dtype))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _cosine_and_sine(angles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """[s, d / 2] each, rounded to `dtype` as megatron-core does; megatron-core keeps the angles of a length too."""
+    """[s, d / 2] each, rounded to `dtype` as megatron-core does, which keeps the angles of a length too.
+
+    A recorded graph reads them again, so that those of a run's few lengths must stay.
+    """
     half = angles.view(angles.shape[0], -1)[:, : angles.shape[-1] // 2]
     return half.cos().to(dtype).contiguous(), half.sin().to(dtype).contiguous()
 

@@ -31,6 +31,7 @@ from qad_core.kernels.head_gradients import MainGrad
 from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.train.batches import Batch
+from qad_core.train.teacher_graph import ReplayedForward
 
 Objective = Literal["qad", "qat"]
 _HIDDEN_STATES = "decoder.final_layernorm"
@@ -112,6 +113,9 @@ def convert_to_distillation_model(
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)
+    elif torch.cuda.is_available() and _is_on_one_rank():
+        # Communication between the teacher's shards would be recorded too; that has not been tried.
+        model.teacher_model.forward = ReplayedForward(model.teacher_model.forward, teacher.decoder.final_layernorm)
     return model
 
 
@@ -149,6 +153,11 @@ def unwrap(model: Any) -> Any:
     while hasattr(model, "module"):
         model = model.module
     return model
+
+
+def _is_on_one_rank() -> bool:
+    shards = parallel_state.get_tensor_model_parallel_world_size()
+    return shards * parallel_state.get_pipeline_model_parallel_world_size() == 1
 
 
 def _rest_teacher_while_training(model: Any) -> None:
