@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on, work
 from textual.app import App, SystemCommand
@@ -25,16 +25,19 @@ from qad_core.slurm.site import read_site_floor
 from qad_tui.charts import CurveOptions
 from qad_tui.daemon_threads import DaemonThreads
 from qad_tui.fleet import Fleet, FleetModel
-from qad_tui.messages import FleetSeen, SlurmSeen
+from qad_tui.messages import FleetSeen, KeysChecked, SlurmSeen, StateKept
 from qad_tui.notifications import Ending, EndingWatch, tell_desktop, terminal_sequence
 from qad_tui.output_filter import WithoutCommands
 from qad_tui.screens.base import SPLIT_COLUMNS, QadScreen
 from qad_tui.screens.runs import RunsScreen
-from qad_tui.settings import SettingsStore, load_settings
+from qad_tui.settings import SettingsStore, State, load_settings
 from qad_tui.signals import end_by_signals
 from qad_tui.slurm_asker import SlurmAsker
 from qad_tui.slurm_watch import QUESTION_SECONDS, SlurmSnapshot, SlurmWatch, Wish
 from qad_tui.widgets.top_bar import PLACES
+
+if TYPE_CHECKING:
+    from qad_tui.panes.form import FormPane
 
 
 def _new_run() -> Screen[None]:
@@ -121,6 +124,9 @@ class QadApp(App[None]):
         self.selected: list[Path] = []
         """Runs that are marked for the comparison."""
         self.curve_options = CurveOptions()
+        self.open_forms: list[FormPane] = []
+        """Forms of new runs, on any screen."""
+        self._writing_state = False
         self._output_filter = WithoutCommands()
         self._looking_at_fleet = False
         self._endings = EndingWatch()
@@ -136,7 +142,7 @@ class QadApp(App[None]):
 
     def on_mount(self) -> None:
         """Apply the settings and begin to look, after the first frame."""
-        self.set_keymap(self.settings.settings.keys)
+        self._take_keys(self.settings.settings.keys)
         self._apply_theme()
         self.theme_changed_signal.subscribe(self, lambda theme: self._keep_theme(theme.name))
         self.call_after_refresh(self._tick)
@@ -205,6 +211,25 @@ class QadApp(App[None]):
 
         keys = described_keys(self.screen.active_bindings.values(), self.get_key_display)
         self.push_screen(HelpScreen(keys, is_wide=self.size.width >= SPLIT_COLUMNS))
+
+    async def action_quit(self) -> None:
+        """Leave; ask first where that would lose what was typed into a form."""
+        if not any(form.was_edited for form in self.open_forms):
+            self.exit()
+            return
+        from qad_tui.screens.confirm import Choice, ConfirmScreen
+
+        def answered(answer: str | None) -> None:
+            if answer is not None:
+                self.exit()
+
+        choice = Choice("quit", "Quit, and lose what was changed in the form of a new run")
+        self.push_screen(ConfirmScreen("Quit?", choices=(choice,), no="No, stay"), answered)
+
+    @property
+    def crash(self) -> Exception | None:
+        """What ended the application, where that was a bug."""
+        return self._exception
 
     @property
     def _top(self) -> QadScreen | None:
@@ -310,6 +335,43 @@ class QadApp(App[None]):
             self.theme = wanted
 
     def _keep_theme(self, name: str) -> None:
-        problem = self.settings.change_state(theme=name)
-        if problem:
-            self.notify(problem, severity="warning")
+        self.keep_choice(theme=name)
+
+    def _take_keys(self, keys: Mapping[str, str]) -> None:
+        self.set_keymap(dict(keys))
+        if keys:
+            self._check_keys_in_thread(keys)
+
+    @work(thread=True, group="keys")
+    def _check_keys_in_thread(self, keys: Mapping[str, str]) -> None:
+        from qad_tui.keys import find_key_problems  # it imports all screens
+
+        self.post_message(KeysChecked(find_key_problems(keys)))
+
+    @on(KeysChecked)
+    def _tell_key_problems(self, message: KeysChecked) -> None:
+        self.settings.problems += message.problems
+        if (top := self._top) is not None:
+            top.draw_bar()
+
+    def keep_choice(self, **changes: object) -> None:
+        """Take what was chosen on the screen, and write it down for the next time."""
+        self.settings.change_state(**changes)
+        self._write_state()
+
+    def _write_state(self) -> None:
+        if not self._writing_state:
+            self._writing_state = True
+            self._write_state_in_thread(self.settings.state)
+
+    @work(thread=True, group="state")
+    def _write_state_in_thread(self, state: State) -> None:
+        self.post_message(StateKept(state, self.settings.write_state(state)))
+
+    @on(StateKept)
+    def _go_on_writing(self, message: StateKept) -> None:
+        self._writing_state = False
+        if message.state != self.settings.state:
+            self._write_state()
+        elif message.problem:
+            self.notify(message.problem, severity="warning", markup=False)

@@ -169,7 +169,7 @@ def _spread(points: Points, xs: Scale) -> list[tuple[float, float]]:
 
 def _put_numbers(cells: _Cells, chart: Chart, xs: Scale, ys: Scale) -> None:
     """A line's number at its end, so that lines are told apart without colours."""
-    for number, line in enumerate(chart.lines, 1):
+    for line in chart.lines:
         visible = [
             (x, value)
             for x, value in line.points.pairs()
@@ -177,7 +177,7 @@ def _put_numbers(cells: _Cells, chart: Chart, xs: Scale, ys: Scale) -> None:
         ]
         if visible:
             x, value = visible[-1]
-            cells.put(_column(xs, x), _row(ys, value, cells.rows), str(number), f"line{line.style_index}")
+            cells.put(_column(xs, x), _row(ys, value, cells.rows), str(line.number), f"line{line.style_index}")
 
 
 def _put_cursor(cells: _Cells, chart: Chart, cursor: float, xs: Scale, ys: Scale) -> None:

@@ -19,8 +19,8 @@ def legend_rows(chart: Chart, width: int, cursor: float | None = None) -> list[R
     entries: list[Row] = []
     if cursor is not None:
         entries.append(((x_words(chart.x_axis, cursor), "cursor"),))
-    for number, line in enumerate(chart.lines, 1):
-        entries.append(_line_entry(line, number if several else None, cursor))
+    for line in chart.lines:
+        entries.append(_line_entry(line, line.number if several else None, cursor))
         if not several:
             entries += _mark_entries(line, cursor)
     if several and any(line.evaluations for line in chart.lines):

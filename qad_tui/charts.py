@@ -122,6 +122,11 @@ class Line:
     extent: XRange | None = None
     """From the first to the last x of all of it, also of what is not in view; None when there is none."""
 
+    @property
+    def number(self) -> int:
+        """What it is called among the lines of several runs: that of its run, also where another has no such line."""
+        return self.style_index + 1
+
 
 @dataclass(frozen=True)
 class Chart:

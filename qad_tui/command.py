@@ -25,11 +25,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     roots = parsed.roots or default_roots(os.environ)
     if parsed.serve:
         sys.exit(serve(["--demo"] if parsed.demo else [str(root) for root in roots], parsed.port))
+    if parsed.keys:
+        print_keys()
+        return
     if parsed.demo:
         sys.exit(run_demo(mouse=not parsed.no_mouse))
-    app = load_app()(roots)
-    app.run(mouse=not parsed.no_mouse)
-    sys.exit(app.return_code)
+    sys.exit(run_app(load_app()(roots), mouse=not parsed.no_mouse))
+
+
+def run_app(app: QadApp, *, mouse: bool) -> int | None:
+    """Show the screen until it is left; the exit code. A bug that ended it is kept for whoever mends it."""
+    app.run(mouse=mouse)
+    if app.crash is not None:
+        from qad_tui.crash_log import keep_crash
+
+        print(keep_crash(app.crash, app.settings.home), file=sys.stderr)
+    return app.return_code
+
+
+def print_keys() -> None:
+    """Print every key with its id and what it does."""
+    from qad_tui.keys import declared_keys
+
+    lines = [(key.id, ",".join(key.keys), key.words) for key in declared_keys().values()]
+    id_width, keys_width = max(len(line[0]) for line in lines), max(len(line[1]) for line in lines)
+    for name, keys, words in lines:
+        print(f"{name:<{id_width}}  {keys:<{keys_width}}  {words}")
 
 
 def load_app() -> type[QadApp]:
@@ -49,9 +70,7 @@ def run_demo(*, mouse: bool) -> int | None:
     from qad_tui.demo.start import demo_fleet
 
     with demo_fleet() as fleet:
-        app = load_app()([fleet.root], client=fleet.client)
-        app.run(mouse=mouse)
-        return app.return_code
+        return run_app(load_app()([fleet.root], client=fleet.client), mouse=mouse)
 
 
 def serve(arguments: Sequence[str], port: int) -> int:
@@ -80,6 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--serve", action="store_true", help="show it in a browser, on this machine's loopback only")
     parser.add_argument("--port", type=int, default=SERVE_PORT, help=f"port of --serve (default: {SERVE_PORT})")
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--keys", action="store_true", help="list every key with the id that settings.toml has it by")
     parser.add_argument("--version", action="version", version=f"qad-tui {__version__}")
     return parser
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from qad_core.run.health import Finding, Severity, worst_of
 from qad_core.run.jobs import Job
 from qad_core.run.store import RunStore, RunSummary, is_run_folder
-from qad_core.slurm.answers import NOTHING_ASKED, SlurmAnswers
+from qad_core.slurm.answers import NOT_ASKED_YET, NOTHING_ASKED, SlurmAnswers
 from qad_core.slurm.views import RunView, jobs_of, view_run
 from qad_tui.states import RowState
 
@@ -33,6 +33,8 @@ class RunRow:
     """What the health rules say, the worst first."""
     gone: bool = False
     """Whether its folder has vanished; the rest is as it was seen last."""
+    asking: bool = False
+    """Whether SLURM has not been heard yet."""
 
     @property
     def run(self) -> RunSummary:
@@ -47,7 +49,14 @@ class RunRow:
     @property
     def state(self) -> RowState:
         """One word over run folder and SLURM, as `qad_core status` says it."""
-        return "gone" if self.gone else self.view.outlook.state
+        if self.gone:
+            return "gone"
+        return "asking" if self.asking and self.view.outlook.state == "unknown" else self.view.outlook.state
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time left at the present pace; None unless it runs."""
+        return self.run.eta_seconds if self.state == "running" else None
 
     @property
     def health(self) -> Severity | None:
@@ -70,6 +79,8 @@ class Fleet:
     """One sentence for each root or run that could not be read; what was known of it stays."""
     polled_at: float | None = None
     """Unix time at the end of the look; None before the first."""
+    unread: Mapping[Path, str] = field(default_factory=dict[Path, str])
+    """Runs that could not be read -> why."""
 
 
 @dataclass
@@ -97,36 +108,39 @@ class FleetModel:
         """Read on in every run folder and lay `answers` beside them."""
         found: dict[Path, RunRow] = {}
         problems: list[str] = []
+        unread: dict[Path, str] = {}
         for root in self.roots:
-            self._look_below(root, answers, found, problems)
+            for path in self._list(root, found, problems):
+                if path not in found:
+                    self._look_at(path, answers, found, unread)
         self._keep_missing(found)
         self._starts = {path: starts for path, starts in self._starts.items() if path in found}
         self._store.forget(path for path in self._rows if path not in found)
         self._rows = found
-        return Fleet(found, tuple(problems), self._clock())
+        problems += [f"{path.name}: {why}" for path, why in unread.items()]
+        return Fleet(found, tuple(problems), self._clock(), unread)
 
     def slurm_jobs(self) -> list[Job]:
         """SLURM links of all runs, as of the last look."""
         starts = list(self._starts.values())
         return [job for start in starts for job in start.jobs if job.kind == "slurm"]
 
-    def _look_below(self, root: Path, answers: SlurmAnswers, found: dict[Path, RunRow], problems: list[str]) -> None:
+    def _list(self, root: Path, found: dict[Path, RunRow], problems: list[str]) -> list[Path]:
+        """Folders that may be runs; where they cannot be listed, what was known of them counts as found."""
         try:
             folders = [root, *_folders_in(root)]
         except FileNotFoundError:
             if root in self._listed:
                 problems.append(f"{root} is not there any more")
-            return  # a root that is not there has no runs
+            return []  # a root that is not there has no runs
         except OSError as error:
             problems.append(f"{root}: {error.strerror}; what was known of its runs stays")
             found |= {path: row for path, row in self._rows.items() if path.is_relative_to(root)}
-            return
+            return []
         self._listed.add(root)
-        for path in folders:
-            if path not in found:
-                self._look_at(path, answers, found, problems)
+        return folders
 
-    def _look_at(self, path: Path, answers: SlurmAnswers, found: dict[Path, RunRow], problems: list[str]) -> None:
+    def _look_at(self, path: Path, answers: SlurmAnswers, found: dict[Path, RunRow], unread: dict[Path, str]) -> None:
         known = self._rows.get(path)
         try:
             if known is None and not is_run_folder(path):
@@ -140,7 +154,7 @@ class FleetModel:
                 return
             row = self._make_row(run, jobs, answers)
         except OSError as error:
-            problems.append(f"{path.name}: {error.strerror}")
+            unread[path] = error.strerror or str(error)
             if known is not None:
                 found[path] = known
             return
@@ -149,7 +163,7 @@ class FleetModel:
 
     def _make_row(self, run: RunSummary, jobs: Sequence[Job], answers: SlurmAnswers) -> RunRow:
         now = self._clock()
-        return RunRow(view_run(run, jobs, answers, now), run.health(now))
+        return RunRow(view_run(run, jobs, answers, now), run.health(now), asking=answers is NOT_ASKED_YET)
 
     def _keep_missing(self, found: dict[Path, RunRow]) -> None:
         """Rows whose folders are not there stay for some looks, called gone."""

@@ -16,7 +16,6 @@ from qad_core.config.library import PART_FOLDERS
 from qad_core.config.values import parse_value
 from qad_core.errors import ConfigError
 from qad_core.run.folder import RunFolder
-from qad_core.seen import is_folder
 
 FRESH = "fresh"
 """Key of the choice to move an older run in the folder aside; not one of the config's."""
@@ -38,9 +37,8 @@ class FormModel:
 
     @classmethod
     def from_run(cls, start_from: Path | str, changes: Sequence[str] = ()) -> FormModel:
-        """The form of a run's folder, its config.yaml, or an experiment, with overrides `key=value`."""
-        path = Path(start_from)
-        run = path if is_folder(path) else path.parent if path.name == RunFolder(path).config.name else None
+        """The form of a run, by the path of its folder or config.yaml, or of an experiment, by its name."""
+        run = _run_at(start_from) if isinstance(start_from, Path) else None
         experiment = str(RunFolder(run).config) if run else str(start_from)
         pairs = (text.partition("=") for text in changes)
         return cls(experiment, {key.strip(): text.strip() for key, _, text in pairs}, like=run)
@@ -76,6 +74,10 @@ class FormModel:
     def is_changed(self, key: str) -> bool:
         """Whether a field differs from the experiment."""
         return self.fresh if key == FRESH else key in self.changes
+
+
+def _run_at(path: Path) -> Path:
+    return path.parent if path.name == RunFolder(path).config.name else path
 
 
 def same_value(key: str, one: str, other: str) -> bool:

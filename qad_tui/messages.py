@@ -12,6 +12,7 @@ from pathlib import Path
 from textual.message import Message
 
 from qad_tui.fleet import Fleet
+from qad_tui.settings import State
 from qad_tui.slurm_watch import SlurmSnapshot
 
 
@@ -28,6 +29,21 @@ class SlurmSeen(Message, bubble=False):
 
     snapshot: SlurmSnapshot | Exception
     """What it said, or what our own bug raised."""
+
+
+@dataclass
+class StateKept(Message, bubble=False):
+    """What was chosen on the screen was written down, or could not be."""
+
+    state: State
+    problem: str
+
+
+@dataclass
+class KeysChecked(Message, bubble=False):
+    """A person's own keys were held against those that there are."""
+
+    problems: list[str]
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qad_tui.charts import Band, Chart, CurveOptions, Line, XRange
+from qad_tui.charts import Band, Border, Chart, CurveOptions, Line, XRange
 from qad_tui.curve_data import CE_LOSS, KD_LOSS, name_of_metric
 from qad_tui.formats import short_run_name
 from qad_tui.run_follower import LOSS_ONLY, Curves
@@ -27,12 +27,14 @@ def overlay(
     """One chart with a line a run, in the runs' order; a run without the metric is named in the notes."""
     names = distinct_names([path.name for path in runs])
     lines: list[Line] = []
+    borders: list[Border] = []
     missing: list[str] = []
     for number, path in enumerate(runs):
         found = curves.get(path)
-        chart = next(iter(found.charts.values()), None) if found else None
+        chart = _chart_of(found, key) if found else None
         if chart is not None and chart.lines and chart.lines[0].extent is not None:
             lines.append(replace(chart.lines[0], name=names[number], style_index=number, band=Band()))
+            borders += [replace(border, label=f"{SIGNS[number]}: {border.label}") for border in chart.borders]
         elif found is not None:
             missing.append(SIGNS[number])
     notes = (f"{', '.join(missing)}: no such metric",) if missing and lines else ()
@@ -42,9 +44,23 @@ def overlay(
         log_scale=options.log_scale,
         title=title_of(key),
         view=view,
+        borders=tuple(borders),
         notes=notes,
-        empty_words="None of these runs has a value of it yet: n shows the next metric.",
+        empty_words=words_of_no_lines(curves),
     )
+
+
+def _chart_of(curves: Curves, key: str) -> Chart | None:
+    """A run's chart of a metric, where that is known; LOSS_ONLY is its own loss."""
+    keys = (KD_LOSS.key, CE_LOSS.key) if key == LOSS_ONLY else (key,)
+    return next((curves.charts[each] for each in keys if each in curves.charts), None)
+
+
+def words_of_no_lines(curves: Mapping[Path, Curves]) -> str:
+    """Why there is no line: of this metric, or of any."""
+    if any(found.keys for found in curves.values()):
+        return "None of these runs has a value of it yet: n shows the next metric."
+    return "None of these runs has written a metric yet: the first come with its first training step."
 
 
 def title_of(key: str) -> str:

@@ -35,7 +35,7 @@ _NUMBER_WIDTH = 14
 def progress(row: RunRow) -> list[Text]:
     """State, bar, steps, time left."""
     run, look = row.run, LOOKS[row.state]
-    facts = [Text(f"{look.mark} {state_phrase(row.view)}", look.style)]
+    facts = [Text(f"{look.mark} {_state_words(row)}", look.style)]
     fraction = progress_fraction(run.step, run.train_iterations)
     if fraction is not None:
         bar = Text(progress_bar(fraction, _BAR_WIDTH), "green" if run.state == "running" else "dim")
@@ -43,14 +43,15 @@ def progress(row: RunRow) -> list[Text]:
         facts.append(Text(f"step {run.step} of {run.train_iterations}"))
     elif run.step:
         facts.append(Text(f"step {run.step}"))
-    if run.eta_seconds is not None:
-        facts.append(Text(f"{format_duration(run.eta_seconds)} left"))
+    if row.eta_seconds is not None:
+        facts.append(Text(f"{format_duration(row.eta_seconds)} left"))
     return facts
 
 
-def way(view: RunView) -> Text:
+def way(row: RunRow) -> Text:
     """The stages on the way to steady training, that of the run marked; empty where it does nothing or is there."""
-    if view.stage in (None, "steady"):
+    view = row.view
+    if view.stage in (None, "steady") or row.gone:
         return Text("")
     stages = STAGES if view.links else LOCAL_STAGES
     at = stages.index(view.stage) if view.stage in stages else 0
@@ -61,11 +62,14 @@ def way(view: RunView) -> Text:
     return Text(" › ", "dim").join(words)
 
 
-def circumstance(view: RunView) -> Text:
+def circumstance(row: RunRow) -> Text:
     """What SLURM adds to the state, and what to do about it; empty where the state says all."""
-    outlook = view.outlook
-    text = Text("")
-    if outlook.state in ("queued", "blocked", "silent", "starting", "unknown", "killed") and view.links:
+    outlook, text = row.view.outlook, Text("")
+    if row.gone or row.state == "asking":
+        return text
+    if outlook.state == "never started" and not row.view.jobs:
+        return _first_command(row)
+    if outlook.state in ("queued", "blocked", "silent", "starting", "unknown", "killed") and row.view.links:
         text.append(outlook.words, "" if outlook.state in ("queued", "starting") else "yellow")
     if outlook.what_to_do:
         text.append("\n" if text.plain else "").append(f"→ {outlook.what_to_do}")
@@ -162,7 +166,8 @@ def health(row: RunRow, *, compact: bool) -> list[Text]:
         Text(f"{HEALTH_LOOKS[finding.severity].mark} {finding.sentence}", HEALTH_LOOKS[finding.severity].style)
         for finding in shown
     ]
-    if not row.findings and not compact and row.run.last_training is not None:
+    is_judged = row.state not in ("gone", "killed", "failed")
+    if is_judged and not row.findings and not compact and row.run.last_training is not None:
         no_stall = "no stall, " if row.run.status is not None else ""  # of other scripts' runs nobody knows
         lines.append(Text(f"✓ healthy: {no_stall}no NaN, no spikes, loss and held-out KL fall, steady pace", "green"))
     return lines
@@ -184,6 +189,11 @@ def unreadable(run: RunSummary) -> list[Text]:
     return [warning(words)] if run.bad_lines else []
 
 
+def gone() -> Text:
+    """That a run folder was there and is no more."""
+    return warning("this run folder is gone; below is what was last seen of it")
+
+
 def warning(sentence: str) -> Text:
     """A sentence that is to be seen."""
     return Text(f"⚠ {sentence}", _WARNING_STYLE)
@@ -192,6 +202,18 @@ def warning(sentence: str) -> Text:
 def named(name: str, value: str, style: str = "") -> Text:
     """A value behind its name."""
     return Text.assemble((f"{name} ", "dim"), (value, style))
+
+
+def _state_words(row: RunRow) -> str:
+    if row.gone:
+        return "gone"
+    return "asking SLURM …" if row.state == "asking" else state_phrase(row.view)
+
+
+def _first_command(row: RunRow) -> Text:
+    text = Text("It was never submitted.\n")
+    text.append(f"→ On SLURM: qad_core submit {row.run.name}, or a on its Chain.\n")
+    return text.append(f"→ Here: qad_core train {row.run.folder.config}, which Y copies.")
 
 
 def _here(stage: str) -> Text:

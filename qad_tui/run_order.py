@@ -18,7 +18,7 @@ SORT_VALUES: Mapping[str, Callable[[RunRow], Value]] = {
     "health": lambda row: _HEALTH.get(row.health or "", 3),
     "percent": lambda row: progress_fraction(row.run.step, row.run.train_iterations),
     "loss": lambda row: row.run.loss,
-    "eta": lambda row: row.run.eta_seconds,
+    "eta": lambda row: row.eta_seconds,
     "recovered": lambda row: row.run.recovered,
     "speed": lambda row: row.run.tokens_per_s,
     "steps": lambda row: row.run.step,

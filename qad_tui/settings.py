@@ -36,7 +36,7 @@ class Settings(BaseModel):
     squeue_seconds: Annotated[float, Field(ge=5)] = 15.0
     """Least seconds between two calls of squeue; the site may ask for more by QAD_SQUEUE_SECONDS."""
     keys: dict[str, str] = {}
-    """Binding's id -> keys, separated by commas; `?` on any screen and the README list the ids."""
+    """Binding's id -> keys, separated by commas; `qad-tui --keys` lists the ids, and `i` in the help shows them."""
 
 
 class State(BaseModel):
@@ -48,6 +48,8 @@ class State(BaseModel):
     """Chosen theme."""
     columns: tuple[str, ...] = ()
     """Columns of the runs' table; empty takes those that fit."""
+    list_percent: int = 64
+    """Width of the runs' table beside the run under the cursor; 100 leaves that out."""
     sort_by: str = ""
     """Column that the runs are sorted by; empty is the usual order."""
     sort_descending: bool = False
@@ -62,20 +64,23 @@ class SettingsStore:
     settings: Settings = field(default_factory=lambda: Settings())
     state: State = field(default_factory=lambda: State())
     problems: list[str] = field(default_factory=list[str])
-    """One sentence for each file that could not be read or written."""
+    """One sentence for each thing in them that cannot be taken."""
 
-    def change_state(self, **changes: object) -> str | None:
-        """Keep what was chosen; a sentence when it could not be written down, and holds for this time only."""
+    def change_state(self, **changes: object) -> None:
+        """Take what was chosen, for this time; `write_state` is for the next."""
         self.state = State.model_validate({**self.state.model_dump(), **changes})
+
+    def write_state(self, state: State) -> str:
+        """Write down what was chosen; why it could not be, and holds for this time only. For a thread."""
         path = self.home / STATE_NAME
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            draft.write_text(self.state.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            draft.write_text(state.model_dump_json(indent=1) + "\n", encoding="utf-8")
             os.replace(draft, path)
         except OSError as error:
             return f"{path} cannot be written: {error.strerror}; this holds until you quit"
-        return None
+        return ""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> SettingsStore:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from qad_core.errors import OutsideError, QadError
 from qad_core.run.jobs import Job
-from qad_core.slurm.answers import MOST_IDS, NOTHING_ASKED, SlurmAnswers
+from qad_core.slurm.answers import MOST_IDS, NOT_ASKED_YET, SlurmAnswers
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import SlurmMissing
 from qad_core.slurm.jobs import is_finished
@@ -51,7 +51,7 @@ class Wish:
 class SlurmSnapshot:
     """What is known of SLURM."""
 
-    answers: SlurmAnswers = NOTHING_ASKED
+    answers: SlurmAnswers = NOT_ASKED_YET
     """Of the runs' own links, as of the last good answer."""
     jobs: tuple[QueueEntry, ...] | None = None
     """Everyone's jobs, also those that have just ended; None before the first answer to that question."""

@@ -53,7 +53,7 @@ def queue_words(snapshot: SlurmSnapshot, *, now: float, next_at: float | None, a
             return Text(f"⚠ silent; {again}", _WARNING)
         return Text(f"⚠ {_silence(snapshot, now, of_queue=True)}: {short_problem(snapshot.problem)}; {again}", _WARNING)
     if snapshot.jobs_at is None:
-        return Text(_first_time(now, next_at, asking), "dim")
+        return Text(first_words(now=now, next_at=next_at, asking=asking), "dim")
     return Text(f"{format_duration(now - snapshot.jobs_at)} old", "dim")
 
 
@@ -62,7 +62,8 @@ def _silence(snapshot: SlurmSnapshot, now: float, *, of_queue: bool = False) -> 
     return "silent" if at is None else f"stale {format_duration(now - at)}"
 
 
-def _first_time(now: float, next_at: float | None, asking: bool) -> str:
+def first_words(*, now: float, next_at: float | None, asking: bool) -> str:
+    """What becomes of the first question, where there was no answer yet."""
     if asking or (next_at is not None and next_at <= now):
         return "asking SLURM …"
     if next_at is None:

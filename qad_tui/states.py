@@ -9,8 +9,8 @@ from qad_core.run.health import Severity
 from qad_core.slurm.outlook import OutlookState
 from qad_core.slurm.views import RunView
 
-RowState = OutlookState | Literal["gone"]
-"""`gone`: the run folder was there and is no more."""
+RowState = OutlookState | Literal["gone", "asking"]
+"""`gone`: the run folder was there and is no more; `asking`: SLURM knows, and has not said anything yet."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ LOOKS: dict[RowState, StateLook] = {
     "blocked": StateLook("⊘", "bold red"),
     "silent": StateLook("◌", "bold yellow"),
     "unknown": StateLook("?", "yellow"),
+    "asking": StateLook("…", "dim"),
     "done": StateLook("✓", "cyan"),
     "stopped": StateLook("■", "yellow"),
     "failed": StateLook("✗", "bold red"),

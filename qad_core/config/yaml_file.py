@@ -49,7 +49,8 @@ def read_yaml(path: Path) -> YamlFile:
         document: object = YAML().load(path.read_text(encoding="utf-8"))
         values = _plain(document)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", "Check its name, encoding and permissions.") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigError(f"{path} cannot be read: {reason}", "Check its name, encoding and permissions.") from error
     except RecursionError as error:
         raise ConfigError(
             f"{path} is nested too deeply, or holds itself", "Write plain sections of `key: value` lines."

@@ -51,7 +51,7 @@ def look_at_gpus() -> GpuAnswer:
     try:
         nvml.nvmlInit()
     except nvml.NVMLError_LibraryNotFound:
-        return GpuAnswer(silence="no NVIDIA driver on this machine")
+        return GpuAnswer(silence="no NVIDIA driver on this machine: training here runs on the CPU")
     except nvml.NVMLError as error:
         return GpuAnswer(silence=f"NVML does not answer: {error}")
     try:

@@ -10,6 +10,7 @@ from qad_core.errors import QadError
 from qad_core.run.metrics import Number
 from qad_core.run.show import show_fraction, show_number
 from qad_core.run.store import RunSummary
+from qad_core.seen import is_there
 
 EVALUATIONS = (
     ("KL", "eval/kl"),
@@ -49,6 +50,10 @@ def find_differences(runs: Sequence[RunSummary]) -> Differences:
     configs: list[dict[str, object]] = []
     unknown: dict[str, str] = {}
     for run in runs:
+        if not is_there(run.folder.config):
+            configs.append({})
+            unknown[run.name] = "there is no config.yaml"
+            continue
         try:
             configs.append(dict(config_values(read_resolved(run.folder.config).config)))
         except QadError as error:

@@ -33,6 +33,8 @@ class SlurmAnswers:
 
 
 NOTHING_ASKED = SlurmAnswers(queue={}, accounting={})
+NOT_ASKED_YET = SlurmAnswers(asked=frozenset())
+"""Before the first question to a SLURM that is going to be asked."""
 
 
 def ask_slurm(client: SlurmClient, jobs: Sequence[Job], *, endings: bool = True) -> SlurmAnswers:

@@ -105,6 +105,8 @@ def view_links(
         view = _view(job, queue, accounting, now, before=frozenset(ids[:number]))
         if view.stage == "unknown" and queue is not None and asked is not None and job.slurm_job_id not in asked:
             view = LinkView(job, "pending", "", "is submitted, and SLURM was not asked since", source="run folder")
+        elif view.unanswered and asked is not None and job.slurm_job_id not in asked:
+            view = dataclasses.replace(view, words="SLURM has not said yet what it does")
         waits_for = short_dependency(view.dependency or job.dependency, frozenset(ids[:number]))
         views.append(dataclasses.replace(view, waits_for=waits_for))
     return views

@@ -66,6 +66,7 @@ def build_optimizer(model: DistributedDataParallel, train: TrainConfig, params_d
     chained = optimizer if isinstance(optimizer, ChainedOptimizer) else ChainedOptimizer([optimizer])
     for part in chained.chained_optimizers:
         _allocate_moments(part.optimizer)
+        _choose_fused(part.optimizer)
     return chained
 
 
@@ -75,10 +76,16 @@ def _allocate_moments(adam: torch.optim.Optimizer) -> None:
         for parameter in group["params"]:
             if not adam.state[parameter]:
                 adam.state[parameter].update(
-                    step=torch.tensor(0.0),
+                    step=torch.zeros((), device=parameter.device),
                     exp_avg=torch.zeros_like(parameter),
                     exp_avg_sq=torch.zeros_like(parameter),
                 )
+
+
+def _choose_fused(adam: torch.optim.Optimizer) -> None:
+    """Have torch's AdamW take its step in one kernel; megatron-core has no setting for it, and a load forgets it."""
+    for group in adam.param_groups:
+        group.update(fused=True, foreach=False)
 
 
 def load_optimizer(optimizer: ChainedOptimizer, state: dict[str, Any]) -> None:
@@ -92,9 +99,10 @@ def load_optimizer(optimizer: ChainedOptimizer, state: dict[str, Any]) -> None:
         _carry_step_over(part)
     optimizer.load_state_dict(state)
     for part in optimizer.chained_optimizers:
-        for moments in part.optimizer.state.values():
+        _choose_fused(part.optimizer)
+        for parameter, moments in part.optimizer.state.items():
             if "step" in moments:
-                moments["step"] = moments["step"].clone()
+                moments["step"] = moments["step"].to(parameter.device, torch.float32, copy=True)
 
 
 def _carry_step_over(part: Any) -> None:

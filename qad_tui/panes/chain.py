@@ -20,6 +20,7 @@ from qad_core.run.checkpoints import newest_checkpoint_step
 from qad_core.run.crash_loop import read_chain_stop
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job
+from qad_core.slurm.answers import NOT_ASKED_YET
 from qad_core.slurm.queue_actions import JobOutcome, act_on_jobs
 from qad_core.slurm.queue_view import own_name
 from qad_tui.chain_answers import cancelled_words, refusal_words, submitted_words
@@ -29,6 +30,7 @@ from qad_tui.headless import Answer, run_command
 from qad_tui.panes.base import RunPane
 from qad_tui.queue_questions import CHAIN, JOBS, chain_choices
 from qad_tui.screens.confirm import Choice, ConfirmScreen
+from qad_tui.slurm_words import first_words, short_problem
 from qad_tui.widgets.chain_view import ChainTable, describe_link, describe_timeline
 from qad_tui.widgets.words import Words
 
@@ -217,13 +219,26 @@ class ChainPane(RunPane):
         text = Text("")
         if self._rows:
             text.append(f"{len(self._rows)} link{'s' if self._rows[1:] else ''}", "bold")
-            text.append(f", {live} of them in the queue" if live else ", none of them in the queue")
+            text.append(f", {self._queue_words(live)}")
         if self.busy:
             text.append(f"  ·  {self.busy}", "bold yellow")
-        problem = self.qad.slurm.problem
-        if self._rows and problem:
-            text.append(f"  ·  ⚠ as of SLURM's last answer: {problem}", "yellow")
-        return text
+        return text.append_text(self._slurm_words()) if self._rows else text
+
+    def _queue_words(self, live: int) -> str:
+        if any(row.view.unanswered for row in self._rows):
+            return "what they do is not known" if self._rows[1:] else "what it does is not known"
+        return f"{live} of them in the queue" if live else "none of them in the queue"
+
+    def _slurm_words(self) -> Text:
+        """Why the links are not told as they are now; empty where they are."""
+        slurm = self.qad.slurm
+        if slurm.problem:
+            since = "SLURM is silent" if slurm.answered_at is None else "as of SLURM's last answer"
+            return Text(f"  ·  ⚠ {since}: {short_problem(slurm.problem)}", "yellow")
+        if slurm.answers is not NOT_ASKED_YET:
+            return Text("")
+        asking = self.qad.slurm_asker.is_asking
+        return Text(f"  ·  {first_words(now=self.qad.now(), next_at=self.qad.slurm_next_at, asking=asking)}", "dim")
 
 
 def read_facts(folder: RunFolder, jobs: Sequence[Job]) -> FolderFacts:

@@ -19,6 +19,7 @@ from textual.worker import Worker, get_current_worker  # pyright: ignore[reportU
 
 from qad_tui.charts import Chart, CurveOptions, XRange
 from qad_tui.curve_data import CE_LOSS, KD_LOSS
+from qad_tui.fleet import RunRow
 from qad_tui.panes.base import RunPane
 from qad_tui.run_follower import LOSS_ONLY, CurveFollower, Curves, CurvesWanted, Followers
 from qad_tui.widgets.chart import ChartView
@@ -35,6 +36,15 @@ class CurvesRead(Message, bubble=False):
 
 class BigChart(ChartView, can_focus=True):
     """The chart that has the room to itself."""
+
+
+def starts_of(row: RunRow) -> tuple[tuple[float, str], ...]:
+    """Unix time and label of each start of a run."""
+    return tuple(
+        (job.started, f"job {job.slurm_job_id}" if job.slurm_job_id else "restart")
+        for job in row.view.jobs
+        if job.started is not None
+    )
 
 
 class CurveCharts(RunPane):
@@ -96,13 +106,7 @@ class CurveCharts(RunPane):
         return CurvesWanted(chart.columns, only, self.options, self.view, self._starts())
 
     def _starts(self) -> tuple[tuple[float, str], ...]:
-        row = self.row
-        jobs = row.view.jobs if row is not None else ()
-        return tuple(
-            (job.started, f"job {job.slurm_job_id}" if job.slurm_job_id else "restart")
-            for job in jobs
-            if job.started is not None
-        )
+        return starts_of(self.row) if self.row is not None else ()
 
     @work(thread=True, group="curves", exclusive=True)
     def _serve_in_thread(self, follower: CurveFollower) -> None:
@@ -129,8 +133,10 @@ class CurveCharts(RunPane):
         if curves is None:
             big.show(None, title="Curves")
         elif self.shows_grid:
-            charts = {key: self.as_wanted(chart) for key, chart in curves.charts.items()}
-            self.query_one(CurveGrid).show(self.keys, charts)
+            charts = curves.charts
+            self.query_one(CurveGrid).show(
+                self.keys, lambda key: self.as_wanted(charts[key]) if key in charts else None
+            )
         else:
             chart = next(iter(curves.charts.values()), Chart())
             chart = replace(self.as_wanted(chart), empty_words=curves.empty_words or chart.empty_words)

@@ -57,6 +57,7 @@ class FormPane(Vertical):
         self._catalog_problem = ""
         self._before: list[FormModel] = []
         self._before_typing: FormModel | None = None
+        self._kept = form
         self._opened: set[str] = set()
         self._search = ""
 
@@ -67,8 +68,8 @@ class FormPane(Vertical):
 
     @property
     def was_edited(self) -> bool:
-        """Whether there is something to undo."""
-        return bool(self._before)
+        """Whether something would be lost with this form."""
+        return bool(self._before) and self.form != self._kept
 
     @property
     def is_searching(self) -> bool:
@@ -86,7 +87,12 @@ class FormPane(Vertical):
     def on_mount(self) -> None:
         """Show the rows."""
         self.query_one("#search").display = False
+        self.qad.open_forms.append(self)
         self._draw()
+
+    def on_unmount(self) -> None:
+        """It is open no more."""
+        self.qad.open_forms.remove(self)
 
     def show(self, draft: Draft) -> None:
         """Show what is known of the form."""
@@ -103,6 +109,10 @@ class FormPane(Vertical):
         if form != self.form:
             self._before.append(self.form)
             self._set(form)
+
+    def note_kept(self) -> None:
+        """The form as it is now was saved or started, or is what it began with: nothing of it can be lost."""
+        self._kept = self.form
 
     def go_to(self, key: str) -> None:
         """Move the cursor to a field, and open what it is folded away in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -22,12 +23,14 @@ from qad_tui.widgets.status_card import (
     StatusCard,
     describe_briefly,
     describe_error,
+    describe_loss,
     describe_numbers,
     describe_state,
 )
 
 if TYPE_CHECKING:
     from qad_core.run.failure import Failure
+    from qad_core.run.store import RunSummary
 
 SETTLE_SECONDS = 0.2
 """A cursor that goes on within this time wants no log read."""
@@ -44,6 +47,13 @@ class FailureFound(Message, bubble=False):
     start: Start
     failure: Failure | None
     problem: str = ""
+
+
+@dataclass
+class CommandMade(Message, bubble=False):
+    """The command that starts the run again is known."""
+
+    command: str
 
 
 class OverviewPane(RunPane):
@@ -70,6 +80,8 @@ class OverviewPane(RunPane):
     def compose(self) -> ComposeResult:
         """The cards."""
         with VerticalScroll(can_focus=not self._compact):
+            if self._compact:  # of a run full screen, the screen says it above all tabs
+                yield StatusCard(describe_loss)
             yield StatusCard(describe_state)
             yield StatusCard(describe_error).add_class("error")
             yield FailureCard(brief=self._compact)
@@ -138,13 +150,19 @@ class OverviewPane(RunPane):
 
     def copy_command(self) -> None:
         """Copy the command that starts the run again, with the fix where there is one."""
-        if self._last is None:
-            return
+        if self._last is not None:
+            self._make_command_in_thread(self._last.run, self.failure.changes if self.failure else ())
+
+    @work(thread=True, group="command", exclusive=True)
+    def _make_command_in_thread(self, run: RunSummary, changes: Sequence[str]) -> None:
         from qad_core.commands.outlook import retry_command
 
-        command = retry_command(self._last.run, self.failure.changes if self.failure else ())
-        self.qad.copy_to_clipboard(command)
-        self.notify(command, title="Copied", markup=False)
+        self.post_message(CommandMade(retry_command(run, changes)))
+
+    @on(CommandMade)
+    def _copy(self, message: CommandMade) -> None:
+        self.qad.copy_to_clipboard(message.command)
+        self.notify(message.command, title="Copied", markup=False)
 
     def action_scroll(self, step: int) -> None:
         """Scroll by a line."""

@@ -15,6 +15,7 @@ from textual.widgets import Footer
 from qad_tui.panes.base import RunPane
 from qad_tui.slurm_words import bar_words
 from qad_tui.widgets.top_bar import TopBar, freshness_words
+from qad_tui.widgets.words import Words
 
 if TYPE_CHECKING:
     from qad_tui.app import QadApp
@@ -35,6 +36,7 @@ class QadScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Bar, the screen's own part, keys."""
         yield TopBar()
+        yield Words("", id="problems")
         yield from self.compose_body()
         yield Footer(show_command_palette=False, compact=True)
 
@@ -72,6 +74,16 @@ class QadScreen(Screen[None]):
             self.slurm_changed()
             self.tick()
 
+    @property
+    def problems(self) -> list[str]:
+        """What stands below the bar: what of the settings cannot be taken."""
+        return self.qad.settings.problems
+
+    def _draw_problems(self) -> None:
+        line = self.query_one("#problems", Words)
+        line.say(Text("\n").join(Text(f"⚠ {problem}") for problem in self.problems))
+        line.display = bool(self.problems)
+
     def fleet_changed(self) -> None:
         """`qad.fleet` is a new one."""
 
@@ -92,7 +104,8 @@ class QadScreen(Screen[None]):
                 pane.read()
 
     def draw_bar(self) -> None:
-        """Draw the bar: where we are, and how fresh it is."""
+        """Draw the bar: where we are, and how fresh it is; below it what is wrong."""
+        self._draw_problems()
         fleet, now = self.qad.fleet, self.qad.now()
         age = now - (self.qad.started_at if fleet.polled_at is None else fleet.polled_at)
         is_first = fleet.polled_at is None

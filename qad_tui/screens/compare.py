@@ -25,14 +25,18 @@ from qad_core.seen import is_there
 from qad_tui.charts import SMOOTHINGS, CurveOptions, XRange
 from qad_tui.curve_data import loss_of_line
 from qad_tui.overlay import SIGNS, metric_keys, overlay
-from qad_tui.panes.curve_charts import BigChart
+from qad_tui.panes.curve_charts import BigChart, starts_of
 from qad_tui.run_follower import LOSS_ONLY, CurveFollower, Curves, CurvesWanted, Followers
 from qad_tui.screens.base import QadScreen
 from qad_tui.screens.pick_run import PickRunScreen
 from qad_tui.widgets.chart import PAN_SHARE, ZOOM_FACTOR, ChartView
 from qad_tui.widgets.comparison_view import ComparisonView
+from qad_tui.widgets.curve_grid import CurveGrid
+from qad_tui.widgets.words import Words
 
 MOST_RUNS = len(SIGNS)
+ONE_CHART_ACTIONS = frozenset({"next_metric", "zoom", "show_all", "step", "toggle_cursor"})
+NOT_LISTED = "it is not among the runs that are shown; its folder may be gone"
 
 
 @dataclass
@@ -68,8 +72,9 @@ class CompareScreen(QadScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "add_run", "Add", id="compare.add"),
         Binding("d", "drop_run", "Remove", id="compare.drop"),
-        Binding("n", "next_metric(1)", "Next metric", id="compare.next"),
+        Binding("n", "next_metric(1)", "Metric", id="compare.next"),
         Binding("N", "next_metric(-1)", "Previous metric", id="compare.previous", show=False),
+        Binding("m", "toggle_grid", "Grid", id="compare.grid"),
         Binding("y", "toggle_log_scale", "Scale", id="compare.log"),
         Binding("s", "smooth", "Smooth", id="compare.smooth"),
         Binding("x", "change_axis", "Axis", id="compare.axis"),
@@ -86,7 +91,8 @@ class CompareScreen(QadScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.metric = LOSS_ONLY
+        self.metric: str | None = LOSS_ONLY
+        """Key of the metric that has the room to itself; None while all are shown."""
         self.view: XRange | None = None
         self.curves: dict[Path, Curves] = {}
         self.differences: Differences | None = None
@@ -97,8 +103,10 @@ class CompareScreen(QadScreen):
     def compose_body(self) -> ComposeResult:
         """Why it is empty, or chart and tables."""
         yield Static("", id="compare-empty")
+        yield Words("", id="compare-problems")
         with Container(id="compare"):
             yield BigChart()
+            yield CurveGrid()
             with VerticalScroll(id="compare-tables", can_focus=False):
                 yield ComparisonView()
 
@@ -129,13 +137,19 @@ class CompareScreen(QadScreen):
         """Read the metrics on, and the configs where the runs are others."""
         for path in self.runs:
             follower = self._followers.get(path)
-            if follower.ask(CurvesWanted(self.query_one(BigChart).columns, self.metric, self.options, self.view)):
+            if follower.ask(self._wanted(path)):
                 self._serve_in_thread(follower)
         runs = self._summaries()
         paths = tuple(run.path for run in runs)
-        if paths != self._compared and len(paths) == len(self.runs):
+        if paths != self._compared:
             self._compared, self.differences = paths, None
             self._compare_in_thread(paths, runs)
+
+    def _wanted(self, path: Path) -> CurvesWanted:
+        row = self.qad.fleet.rows.get(path)
+        starts = starts_of(row) if row is not None else ()
+        chart = self.query_one(CurveGrid) if self.metric is None else self.query_one(BigChart)
+        return CurvesWanted(chart.columns, self.metric, self.options, self.view, starts)
 
     def _summaries(self) -> list[RunSummary]:
         """The runs as last seen; a vanished one stays."""
@@ -167,19 +181,42 @@ class CompareScreen(QadScreen):
     def redraw(self) -> None:
         """Draw chart and tables, or why there are none."""
         runs = self._summaries()
+        self._say_problems()
         self.query_one("#compare").display = bool(runs)
         empty = self.query_one("#compare-empty", Static)
-        empty.display = not runs
-        if not runs:
+        empty.display = not self.runs
+        if not self.runs:
             empty.update(why_empty())
+        if not runs:
             return
         paths = [run.path for run in runs]
-        curves = {path: self.curves[path] for path in paths if path in self.curves}
-        chart = overlay(curves, paths, self.metric, self.options, self.view) if curves else None
-        title = " · ".join(part for part in (chart.title if chart else "", self.options.words()) if part)
-        self.query_one(BigChart).show(chart, title=title or "Curves")
+        self._draw_charts(paths)
+        gone = frozenset(path for path in paths if (row := self.qad.fleet.rows.get(path)) is None or row.gone)
         dark = self.qad.current_theme.dark
-        self.query_one(ComparisonView).show(runs, self.differences, dark=dark)
+        self.query_one(ComparisonView).show(runs, self.differences, gone=gone, dark=dark)
+
+    def _draw_charts(self, paths: Sequence[Path]) -> None:
+        curves = {path: self.curves[path] for path in paths if path in self.curves}
+        options, view = self.options, self.view
+        if self.metric is None:
+            keys = metric_keys(curves)
+            self.query_one(CurveGrid).show(keys, lambda key: overlay(curves, paths, key, options, view))
+            return
+        chart = overlay(curves, paths, self.metric, options, view) if curves else None
+        title = " · ".join(part for part in (chart.title if chart else "", options.words()) if part)
+        self.query_one(BigChart).show(chart, title=title or "Curves")
+
+    def _say_problems(self) -> None:
+        """Name the runs that cannot be read, and the curves that cannot be read on."""
+        fleet = self.qad.fleet
+        unread = [path for path in self.runs if path not in self._known] if fleet.polled_at is not None else []
+        parts = [f"{path.name} is not compared: {fleet.unread.get(path, NOT_LISTED)}" for path in unread]
+        for sign, run in zip(SIGNS, self._summaries(), strict=False):
+            curves = self.curves.get(run.path)
+            parts += [f"{sign}: {curves.problem}"] if curves is not None and curves.problem else []
+        line = self.query_one("#compare-problems", Words)
+        line.say(Text("\n").join(Text(f"⚠ {part}") for part in parts))
+        line.display = bool(parts)
 
     def action_add_run(self) -> None:
         """Pick one more run."""
@@ -205,17 +242,39 @@ class CompareScreen(QadScreen):
             self.curves.pop(path, None)
             self.catch_up()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys of one chart have nothing to do while all are shown."""
+        return self.metric is not None or action not in ONE_CHART_ACTIONS
+
+    def action_toggle_grid(self) -> None:
+        """Show all metrics, or the one under the cursor."""
+        grid = self.query_one(CurveGrid)
+        if self.metric is None:
+            self._show_metric(grid.chosen or LOSS_ONLY)
+        else:
+            key = self.metric
+            self._show_metric(None)
+            grid.choose(key)
+
+    @on(CurveGrid.MetricOpened)
+    def _open_metric(self, message: CurveGrid.MetricOpened) -> None:
+        self._show_metric(message.key)
+
     def action_next_metric(self, direction: int) -> None:
         """Show the next or the previous metric."""
         keys = metric_keys(self.curves)
         place = keys.index(self.metric) if self.metric in keys else 0
         self._show_metric(keys[(place + direction) % len(keys)])
 
-    def _show_metric(self, key: str) -> None:
+    def _show_metric(self, key: str | None) -> None:
         self.metric = key
+        big, grid = self.query_one(BigChart), self.query_one(CurveGrid)
+        big.display, grid.display = key is not None, key is None
+        self.set_focus(grid if key is None else big)
         self.curves = {path: replace(curves, charts={}) for path, curves in self.curves.items()}
         self.redraw()
         self.refresh_now()
+        self.refresh_bindings()
 
     def action_toggle_log_scale(self) -> None:
         """Linear or logarithmic values."""
@@ -272,7 +331,7 @@ class CompareScreen(QadScreen):
         runs = self._summaries()
         if runs:
             own_loss = loss_of_line(runs[0].last_training or {}).key
-            key = own_loss if self.metric == LOSS_ONLY else self.metric
+            key = own_loss if self.metric in (None, LOSS_ONLY) else self.metric
             self._export_in_thread(runs, key, self.options)
 
     @work(thread=True, group="export", exclusive=True)
@@ -280,7 +339,7 @@ class CompareScreen(QadScreen):
         csv, svg = free_path(Path("compare.csv")), free_path(Path(f"compare-{key.replace('/', '-')}.svg"))
         exports = Exports(csv, svg, key, options.log_scale, options.x_axis)
         try:
-            self.post_message(ExportEnded(tuple(export(runs, exports)), ""))
+            self.post_message(ExportEnded(tuple(path.absolute() for path in export(runs, exports)), ""))
         except QadError as error:
             self.post_message(ExportEnded((), str(error)))
         except OSError as error:

@@ -16,8 +16,8 @@ from textual.widgets import Static
 from qad_tui.states import LOOKS
 from qad_tui.widgets.status_card import pack
 
-Keys = list[tuple[str, str]]
-"""The keys of an action, joined, and what it does."""
+Keys = list[tuple[str, str, str]]
+"""The keys of an action, joined, what it does, and the ids by which settings.toml can change them, if it has any."""
 HERE, EVERYWHERE, BESIDES = "Here", "Everywhere", "Besides"
 _KEYS_WIDTH = 10
 _NARROW, _WIDE = 54, 86
@@ -31,24 +31,28 @@ class HelpScreen(ModalScreen[None]):
         Binding("escape,question_mark,q", "dismiss", "Close", id="help.close"),
         Binding("j", "scroll(1)", "Line down", id="help.down", show=False),
         Binding("k", "scroll(-1)", "Line up", id="help.up", show=False),
+        Binding("i", "toggle_ids", "Ids", id="help.ids", show=False),
     ]
 
     def __init__(self, sections: dict[str, Keys], *, is_wide: bool) -> None:
         super().__init__()
         self.sections, self.is_wide = sections, is_wide
+        self.shows_ids = False
 
     @property
-    def keys(self) -> Keys:
-        """All keys that are shown."""
-        return [line for lines in self.sections.values() for line in lines]
+    def keys(self) -> list[tuple[str, str]]:
+        """All keys that are shown, with what they do."""
+        return [(keys, description) for lines in self.sections.values() for keys, description, _ in lines]
 
     def compose(self) -> ComposeResult:
         """One scrolling box."""
-        tables = {title: Static(_table(title, lines)) for title, lines in self.sections.items() if lines}
+        tables = {
+            title: Static(_table(title, lines, ids=self.shows_ids)) for title, lines in self.sections.items() if lines
+        }
         with VerticalScroll(id="help", classes="-wide" if self.is_wide else "") as box:
             box.border_title = "Keys"
-            box.border_subtitle = "escape closes"
-            if self.is_wide and HERE in tables:
+            box.border_subtitle = f"i {'hides' if self.shows_ids else 'shows'} ids for settings.toml · escape closes"
+            if self.is_wide and HERE in tables and not self.shows_ids:
                 with Horizontal():
                     yield tables.pop(HERE)
                     yield Vertical(*tables.values())
@@ -56,6 +60,11 @@ class HelpScreen(ModalScreen[None]):
                 yield from tables.values()
             yield Static(_signs(_WIDE if self.is_wide else _NARROW))
             yield Static(Text("Hold Shift (Option on a Mac) to select text with the terminal's own mouse.", "dim"))
+
+    async def action_toggle_ids(self) -> None:
+        """Show the ids too, or no longer; with them there is one column."""
+        self.shows_ids = not self.shows_ids
+        await self.recompose()
 
     def action_scroll(self, step: int) -> None:
         """Scroll by a line."""
@@ -68,16 +77,23 @@ def described_keys(bindings: Iterable[ActiveBinding], key_display: Callable[[Bin
     Ours have an id, by which a keymap can change them; the others come with Textual's widgets.
     """
     shown = [active.binding for active in bindings if active.binding.description and not active.binding.system]
-    found: dict[str, dict[tuple[str, str], list[str]]] = {title: {} for title in (HERE, EVERYWHERE, BESIDES)}
+    found: dict[str, dict[tuple[str, str], tuple[list[str], list[str]]]] = {
+        title: {} for title in (HERE, EVERYWHERE, BESIDES)
+    }
     for binding in sorted(shown, key=lambda binding: binding.id is None):
         action = (binding.action.rpartition(".")[2], binding.description)
-        keys, key = found[_section_of(binding)].setdefault(action, []), key_display(binding)
-        if key not in keys:
-            keys.append(key)
+        keys, ids = found[_section_of(binding)].setdefault(action, ([], []))
+        _add(keys, key_display(binding))
+        _add(ids, binding.id or "")
     return {
-        title: [(" ".join(keys), description) for (_, description), keys in actions.items()]
+        title: [(" ".join(keys), words, " ".join(ids).strip()) for (_, words), (keys, ids) in actions.items()]
         for title, actions in found.items()
     }
+
+
+def _add(known: list[str], one: str) -> None:
+    if one not in known:
+        known.append(one)
 
 
 def _section_of(binding: Binding) -> str:
@@ -86,12 +102,12 @@ def _section_of(binding: Binding) -> str:
     return EVERYWHERE if binding.action == "quit" else BESIDES
 
 
-def _table(title: str, lines: Keys) -> Table:
+def _table(title: str, lines: Keys, *, ids: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(min_width=_KEYS_WIDTH)
     table.add_row(Text(title, "bold underline"), Text(""))
-    for keys, description in lines:
-        table.add_row(Text(keys, "bold cyan"), Text(description))
+    for keys, description, name in lines:
+        table.add_row(Text(keys, "bold cyan"), Text(description), *([Text(name, "dim")] if ids else []))
     table.add_row(Text(" "), Text(""))
     return table
 

@@ -51,6 +51,7 @@ class NewRunScreen(QadScreen):
         Binding("v", "other_side", "Script", id="new.script"),
         Binding("c", "clone", "Clone a run", id="new.clone", show=False),
         Binding("a", "ask_slurm", "Ask SLURM", id="new.ask_slurm", show=False),
+        Binding("y", "copy_script", "Copy the script", id="new.copy", show=False),
         Binding("escape", "leave", "Back", id="new.back", show=False),
     ]
 
@@ -121,6 +122,7 @@ class NewRunScreen(QadScreen):
     def _keep_clone(self, message: DraftChecker.Cloned) -> None:
         pane = self.query_one(FormPane)
         pane.change(message.form)
+        pane.note_kept()
         if message.form.changes:
             pane.go_to(next(iter(message.form.changes)))
         self.query_one(DraftChecker).check(message.form)
@@ -147,6 +149,10 @@ class NewRunScreen(QadScreen):
         self.query_one(FormPane).show(known)
         self.query_one("#headline", Words).say(headline(form, known, checking=not self.is_checked))
         self.query_one(DraftPane).show(form, known, self._word)
+
+    def action_copy_script(self) -> None:
+        """Copy what would be submitted."""
+        self.query_one(ScriptPreview).action_copy()
 
     def action_ask_slurm(self) -> None:
         """Ask SLURM whether it would take the job; nothing is submitted."""
@@ -212,7 +218,7 @@ class NewRunScreen(QadScreen):
 
         def picked(text: str | None) -> None:
             if text is not None:
-                self.query_one(DraftChecker).make_clone(FormModel.from_run(text))
+                self.query_one(DraftChecker).make_clone(FormModel.from_run(Path(text)))
 
         self.qad.push_screen(PartPicker("Clone a run", picks, "", empty="There is no run to clone yet."), picked)
 
@@ -226,6 +232,7 @@ class NewRunScreen(QadScreen):
                 self.notify(f"Saved: {path}")
                 self.query_one(DraftChecker).list_configs()
                 self.query_one(FormPane).change(replace(self.form, experiment=str(path), changes={}))
+                self.query_one(FormPane).note_kept()
 
         self.qad.push_screen(SaveExperimentScreen(self.form, name), saved)
 
@@ -247,6 +254,7 @@ class NewRunScreen(QadScreen):
         """Open the run by the path that the fleet has it under; one that is in no root can only be named."""
         if folder is None:
             return
+        self.query_one(FormPane).note_kept()
         root = next((root for root in self.qad.runs.roots if root.absolute() == folder.parent), None)
         if root is None:
             self.notify(f"The run is in {folder.parent}, which is not shown here: qad-tui {folder.parent}", timeout=20)

@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import TabbedContent, TabPane
 
+from qad_tui import run_facts
 from qad_tui.formats import short_run_name, shorten_middle
 from qad_tui.panes.base import RunPane
 from qad_tui.panes.chain import ChainPane
@@ -49,10 +50,12 @@ class RunDetailScreen(QadScreen):
         super().__init__()
         self.path = path
         self._first_tab = tab
+        self._was_seen = False
 
     def compose_body(self) -> ComposeResult:
         """The tabs, and beside their names whose they are."""
         yield Words("", id="run-title")
+        yield Words("", id="run-gone")
         with TabbedContent(initial=self._first_tab):
             with TabPane("o Overview", id="overview"):
                 yield OverviewPane()
@@ -67,6 +70,9 @@ class RunDetailScreen(QadScreen):
 
     def on_mount(self) -> None:
         """Show the run in every pane."""
+        gone = self.query_one("#run-gone", Words)
+        gone.say(run_facts.gone())
+        gone.display = False
         for pane in self.query(RunPane):
             pane.show_run(self.path)
         super().on_mount()
@@ -75,6 +81,15 @@ class RunDetailScreen(QadScreen):
     def tick(self) -> None:
         """The run may have come to another state."""
         super().tick()
+        self._draw_title()
+
+    def fleet_changed(self) -> None:
+        """The run folder may have vanished."""
+        row = self.qad.fleet.rows.get(self.path)
+        self._was_seen = self._was_seen or row is not None
+        line = self.query_one("#run-gone", Words)
+        line.display = row.gone if row is not None else self._was_seen
+        self.query_one("#run-title").set_class(line.display, "-lower")
         self._draw_title()
 
     def on_resize(self) -> None:
@@ -122,7 +137,8 @@ class RunDetailScreen(QadScreen):
         """Name the run beside the tabs; the Overview names it itself."""
         title = self.query_one("#run-title", Words)
         row = self.qad.fleet.rows.get(self.path)
-        look, name = (LOOKS[row.state], row.run.name) if row else (LOOKS["unknown"], self.path.name)
+        look = LOOKS[row.state if row else "gone" if self._was_seen else "unknown"]
+        name = row.run.name if row else self.path.name
         room = self.size.width - TABS_WIDTH
         title.display = self._tab != "overview" and room >= SHORTEST_NAME
         short = shorten_middle(short_run_name(name), room - 2)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -28,11 +27,14 @@ from qad_tui.panes.overview import OverviewPane
 from qad_tui.run_list_words import describe_list, why_empty, why_filtered
 from qad_tui.run_order import SORT_KEYS, is_wanted, sort_rows
 from qad_tui.screens.base import QadScreen
+from qad_tui.settings import State
 from qad_tui.widgets.filter_line import FilterLine
 from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 from qad_tui.widgets.words import Words
 
 CANCEL_PATIENCE_SECONDS = 30
+LIST_PERCENTS = (40, 50, 64, 100)
+"""Widths that the list can have where the terminal is split; with the last one it stands alone."""
 SORT_WORDS = {"": "the usual order", "health": "health"}
 """What an order is called where its column's header does not say it."""
 
@@ -56,10 +58,14 @@ class RunsScreen(QadScreen):
         Binding("s", "sort(1)", "Sort", id="runs.sort"),
         Binding("S", "reverse", "Reverse the order", id="runs.reverse", show=False),
         Binding("v", "pick_columns", "Columns", id="runs.columns", show=False),
+        Binding(
+            "left_square_bracket", "move_border(-1)", "Narrower list", id="runs.narrower", key_display="[", show=False
+        ),
+        Binding("right_square_bracket", "move_border(1)", "More list", id="runs.wider", key_display="]", show=False),
         Binding("n,C", "clone", "Clone", id="runs.clone"),
         Binding("d", "compare", "Compare", id="runs.compare"),
         Binding("x", "cancel", "Cancel", id="runs.cancel"),
-        Binding("y", "toggle_log_scale", "Log scale", id="runs.log_scale", show=False),
+        Binding("L", "toggle_log_scale", "Log scale", id="runs.log_scale", show=False),
         Binding("f", "clone_with_fix", "Clone with the fix", id="runs.fix", show=False),
         Binding("Y", "copy_command", "Copy the command", id="runs.copy", show=False),
         Binding("escape", "step_back", "Clear", id="runs.clear", show=False),
@@ -71,7 +77,6 @@ class RunsScreen(QadScreen):
 
     def compose_body(self) -> ComposeResult:
         """Table and panes."""
-        yield Words("", id="problems")
         yield Words("", id="runs-words")
         yield FilterLine(placeholder="part of a name, a tag, a state or a stage", id="runs-filter")
         yield Static("", id="empty")
@@ -87,10 +92,38 @@ class RunsScreen(QadScreen):
         """The list."""
         return self.query_one(RunTable)
 
+    @property
+    def list_percent(self) -> int:
+        """How wide the list is where the terminal is split."""
+        kept = self.qad.settings.state.list_percent  # state.json may name any
+        return kept if kept in LIST_PERCENTS else State().list_percent
+
+    @property
+    def shows_side(self) -> bool:
+        """Whether the run under the cursor stands beside the list."""
+        return self.split and self.list_percent < LIST_PERCENTS[-1]
+
+    @on(events.Resize)
+    def _show_side(self) -> None:
+        for percent in LIST_PERCENTS:
+            self.set_class(percent == self.list_percent, f"-list-{percent}")
+        if self.shows_side and self.stands:
+            self._show_run(self.table.chosen_path)
+
+    def catch_up(self) -> None:
+        """Also the side, as it was left."""
+        if self.is_current:
+            self._show_side()
+        super().catch_up()
+
     def fleet_changed(self) -> None:
         """Bring table and words up to date."""
         self.draw_rows()
-        self._show_problems([*self.qad.settings.problems, *self.qad.fleet.problems])
+
+    @property
+    def problems(self) -> list[str]:
+        """Also what of the roots and the runs cannot be read."""
+        return [*super().problems, *self.qad.fleet.problems]
 
     def tick(self) -> None:
         """Ages grow."""
@@ -111,9 +144,12 @@ class RunsScreen(QadScreen):
 
     @on(RunChosen)
     def _follow_chosen(self, message: RunChosen) -> None:
-        if self.split:
-            for pane in self.query(RunPane):
-                pane.show_run(message.path)
+        if self.shows_side:
+            self._show_run(message.path)
+
+    def _show_run(self, path: Path | None) -> None:
+        for pane in self.query(RunPane):
+            pane.show_run(path)
 
     @on(RunOpened)
     def _open_run(self, message: RunOpened) -> None:
@@ -179,6 +215,16 @@ class RunsScreen(QadScreen):
 
         self.qad.push_screen(ColumnPicker(self.table.column_keys), self._keep_columns)
 
+    def action_move_border(self, step: int) -> None:
+        """Give the list more room, or the run beside it."""
+        if not self.split:
+            self.notify("The list has all the room: a wider terminal shows the run beside it.", severity="warning")
+            return
+        place = LIST_PERCENTS.index(self.list_percent) + step
+        if 0 <= place < len(LIST_PERCENTS):
+            self._keep_choice(list_percent=LIST_PERCENTS[place])
+            self._show_side()
+
     def action_clone(self) -> None:
         """Start a new run from the one under the cursor, or from nothing where there is none."""
         if (path := self.table.chosen_path) is not None:
@@ -188,12 +234,12 @@ class RunsScreen(QadScreen):
 
     def action_clone_with_fix(self) -> None:
         """Start a new run with the changes that mend the failure of the one beside the list."""
-        if self.split:
+        if self.shows_side:
             self.query_one(OverviewPane).clone_with_fix()
 
     def action_copy_command(self) -> None:
         """Copy the command that starts the run beside the list again."""
-        if self.split:
+        if self.shows_side:
             self.query_one(OverviewPane).copy_command()
 
     def action_compare(self) -> None:
@@ -266,14 +312,7 @@ class RunsScreen(QadScreen):
             self.table.choose_columns(columns)
 
     def _keep_choice(self, **changes: object) -> None:
-        problem = self.qad.settings.change_state(**changes)
-        if problem:
-            self.notify(problem, severity="warning", markup=False)
-
-    def _show_problems(self, problems: Sequence[str]) -> None:
-        line = self.query_one("#problems", Words)
-        line.say(Text("\n").join(Text(f"⚠ {problem}") for problem in problems))
-        line.display = bool(problems)
+        self.qad.keep_choice(**changes)
 
     def _show_words(self) -> None:
         rows, table = list(self.qad.fleet.rows.values()), self.table

@@ -36,6 +36,8 @@ class _Prepared(Message, bubble=False):
     path: Path | None
     text: str
     problem: str = ""
+    overwrites: bool = False
+    """Whether something is there already."""
 
 
 @dataclass
@@ -44,6 +46,8 @@ class _Written(Message, bubble=False):
 
     path: Path
     problem: str = ""
+    is_taken: bool = False
+    """Whether there is a file by that name, which a Yes would overwrite."""
 
 
 class SaveExperimentScreen(ModalScreen[Path | None]):
@@ -94,7 +98,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
         except QadError as error:
             self.post_message(_Prepared(None, "", f"{error.message} {error.hint}"))
         else:
-            self.post_message(_Prepared(path, text))
+            self.post_message(_Prepared(path, text, overwrites=is_there(path)))
 
     @on(_Prepared)
     def _show_prepared(self, message: _Prepared) -> None:
@@ -103,7 +107,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
         if message.path is None or problem:
             said.update(Text(f"✗ {problem}", "bold red"))
             return
-        there = " is there already: it is asked before it is overwritten" if is_there(message.path) else ""
+        there = " is there already: it is asked before it is overwritten" if message.overwrites else ""
         said.update(Text(f"{near_path(message.path)}{there}", "yellow" if there else "dim"))
         self.query_one(ScriptPreview).show(message.path.name, message.text)
 
@@ -119,7 +123,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
             text = experiment_text(self._form.experiment, self._form.overrides, description=description)
             write_experiment(text, path, overwrite=overwrite)
         except QadError as error:
-            self.post_message(_Written(path, f"{error.message} {error.hint}"))
+            self.post_message(_Written(path, f"{error.message} {error.hint}", is_taken=is_file(path)))
         else:
             self.post_message(_Written(path))
 
@@ -127,7 +131,7 @@ class SaveExperimentScreen(ModalScreen[Path | None]):
     def _end(self, message: _Written) -> None:
         if not message.problem:
             self.dismiss(message.path)
-        elif is_file(message.path):
+        elif message.is_taken:
             self._ask_to_overwrite(message.path)
         else:
             self._problem = message.problem

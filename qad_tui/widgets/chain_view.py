@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 
 from qad_core.errors import ExitCode
 from qad_core.slurm.links import LinkView, Stage
@@ -34,9 +36,15 @@ _NAME_WIDTH = 7
 class ChainTable(LineTable[LinkRow]):
     """Links, oldest first."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "copy", "Copy the job's id", id="chain.copy", show=False)]
+
     def __init__(self) -> None:
         self._now = 0.0
         super().__init__(self._columns(), lambda row: row.key)
+
+    def subject_of(self, row: LinkRow) -> str:
+        """The link's job, by SLURM's id."""
+        return row.view.job.slurm_job_id or row.key
 
     def show(self, rows: Sequence[LinkRow], *, now: float) -> None:
         """Show these links as of Unix time `now`; until it is moved the cursor is on the first that waits or runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
@@ -25,16 +26,24 @@ class ComparisonView(Static):
         super().__init__("")
         self._shown: tuple[object, ...] = ()
 
-    def show(self, runs: Sequence[RunSummary], differences: Differences | None, *, dark: bool) -> None:
-        """Show runs as they are now; None while their configs are being read."""
-        wanted = (tuple(runs), differences, dark, self.content_size.width)
+    def show(
+        self, runs: Sequence[RunSummary], differences: Differences | None, *, gone: frozenset[Path], dark: bool
+    ) -> None:
+        """Show runs as they are now, `gone` as they were seen last; None while their configs are being read."""
+        width = self.content_size.width
+        wanted = (tuple(runs), differences, gone, dark, width)
         if wanted != self._shown:
             self._shown = wanted
-            self.update(describe_comparison(runs, differences, dark=dark, width=self.content_size.width))
+            self.update(describe_comparison(runs, differences, gone=gone, dark=dark, width=width))
 
 
 def describe_comparison(
-    runs: Sequence[RunSummary], differences: Differences | None, *, dark: bool, width: int
+    runs: Sequence[RunSummary],
+    differences: Differences | None,
+    *,
+    gone: frozenset[Path] = frozenset(),
+    dark: bool,
+    width: int,
 ) -> Group:
     """Names, results, and the keys in which the configs differ."""
     room = max(8, (max(width, 40) - _LABEL_COLUMNS) // max(len(runs), 1) - 2)
@@ -43,6 +52,8 @@ def describe_comparison(
     names = distinct_names([run.name for run in runs])
     results.add_row("", *(Text(shorten_middle(name, room), "bold") for name in names))
     for label, words in result_rows(runs):
+        if label == "state":
+            words = ["gone" if run.path in gone else word for run, word in zip(runs, words, strict=True)]
         results.add_row(Text(label.partition(",")[0], "dim"), *(word.replace("->", "→") for word in words))
     return Group(results, Text(), *_differences(runs, differences, styles, room))
 

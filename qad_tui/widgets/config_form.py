@@ -17,10 +17,12 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 
 from qad_tui.form_rows import Row
 from qad_tui.widgets.config_field import VALUE_AT, Line, row_lines
+from qad_tui.widgets.line_selection import selectable, text_within
 
 
 class ConfigForm(ScrollView, can_focus=True):
@@ -131,14 +133,26 @@ class ConfigForm(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One row of the view."""
-        width, number = self.size.width, self.scroll_offset.y + y
+        number = self.scroll_offset.y + y
         if number >= len(self._lines):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(self.size.width, self.rich_style)
+        return selectable(self, self._draw_line(number), number)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The selected text, for the clipboard."""
+        top = self.scroll_offset.y
+        last = len(self._lines) - 1 if selection.end is not None else min(len(self._lines), top + self.size.height) - 1
+        return text_within(selection, top, last, lambda number: self._draw_line(number).text), "\n"
+
+    def text_select_all(self) -> None:
+        """A double click edits a field and selects no text."""
+
+    def _draw_line(self, number: int) -> Strip:
         index, line = self._lines[number]
         is_cursor = index == self._cursor and number == self._first_line[index]
         back = self._cursor_style() if is_cursor else Style()
         segments = [Segment(span.text, self._style_of(span.role) + back) for span in line]
-        return Strip(segments).adjust_cell_length(width, self.rich_style + back)
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style + back)
 
     @on(events.Resize)
     def _fit(self) -> None:
@@ -147,7 +161,7 @@ class ConfigForm(ScrollView, can_focus=True):
     @on(events.Click)
     def _click(self, event: events.Click) -> None:
         number = self.scroll_offset.y + event.y
-        if number < len(self._lines):
+        if number < len(self._lines) and not self.text_selection:
             index = self._lines[number][0]
             was_there = index == self._cursor
             self._set_cursor(index)

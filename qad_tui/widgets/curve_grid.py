@@ -1,15 +1,20 @@
-"""Small charts of all metrics of a run in a grid, with a cursor; as many columns as the width has room for."""
+"""Small charts of all metrics in a grid, with a cursor; as many columns as the width has room for.
+
+Only the charts in sight and those just above and below them are widgets, and they are handed on to other metrics as
+the grid is scrolled: two thousand metrics cost as much as thirty.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events, on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Container, VerticalScroll
 from textual.message import Message
 
 from qad_tui.axes import value_words
@@ -19,6 +24,10 @@ from qad_tui.widgets.chart import ChartView
 
 CHART_WIDTH, CHART_HEIGHT, MOST_COLUMNS = 38, 8, 4
 """The least that a small chart has, and how many stand side by side at most."""
+
+
+class _Cells(Container):
+    """As high as all charts together; above those that are widgets it is empty."""
 
 
 class CurveGrid(VerticalScroll):
@@ -44,46 +53,37 @@ class CurveGrid(VerticalScroll):
         super().__init__()
         self.chosen: str = ""
         self.keys: tuple[str, ...] = ()
+        self._chart_of: Callable[[str], Chart | None] = lambda key: None
         self._views: dict[str, ChartView] = {}
+        self._cells = _Cells()
         self._across = 1
+
+    def compose(self) -> ComposeResult:
+        """The charts."""
+        yield self._cells
 
     @property
     def columns(self) -> int:
         """Cells that the lines of one small chart have across, for the decimation."""
         return max(10, self.size.width // self._across - LEFT_COLUMNS - 1)
 
-    def show(self, keys: Sequence[str], charts: Mapping[str, Chart]) -> None:
-        """Show these metrics in this order; charts that did not change are not drawn again."""
+    def show(self, keys: Sequence[str], chart_of: Callable[[str], Chart | None]) -> None:
+        """Show these metrics in this order; only those in sight are asked for, and drawn where they have changed."""
         if not self.is_attached:  # the application is quitting, and the last curves came behind that
             return
+        self._chart_of = chart_of
         if tuple(keys) != self.keys:
-            self._rebuild(tuple(keys))
-        for key, view in self._views.items():
-            chart = charts.get(key)
-            view.show(chart, title=_title(chart))
-
-    def _rebuild(self, keys: tuple[str, ...]) -> None:
-        for key in [key for key in self._views if key not in keys]:
-            self._views.pop(key).remove()
-        for key in keys:
-            if key not in self._views:
-                self._views[key] = ChartView(legend=False, interactive=False)
-                self.mount(self._views[key])
-        self.keys = keys
-        self._views = {key: self._views[key] for key in keys}
-        if self._views:
-            order = {view: place for place, view in enumerate(self._views.values())}
-            self.sort_children(key=lambda view: order.get(view, len(order)) if isinstance(view, ChartView) else 0)
-        self.choose(self.chosen if self.chosen in keys else next(iter(keys), ""))
-        self._fit()
+            self.keys = tuple(keys)
+            self.chosen = self.chosen if self.chosen in self.keys else next(iter(keys), "")
+            self._fit()
+            self.call_after_refresh(self._see_chosen)
+        self._draw()
 
     def choose(self, key: str) -> None:
         """Put the cursor on a metric."""
         self.chosen = key
-        for each, view in self._views.items():
-            view.set_class(each == key, "-chosen")
-        if key in self._views:
-            self.scroll_to_widget(self._views[key], animate=False)
+        self.call_after_refresh(self._see_chosen)
+        self._draw()
 
     def action_move(self, across: int, down: int) -> None:
         """Move the cursor by a cell; at an edge it stays."""
@@ -114,15 +114,65 @@ class CurveGrid(VerticalScroll):
 
     @on(events.Resize)
     def _fit(self) -> None:
-        if not self.size.width or not self.keys:
+        if not self.size.width:
             return
         self._across = max(1, min(MOST_COLUMNS, self.size.width // CHART_WIDTH, len(self.keys)))
-        down = math.ceil(len(self.keys) / self._across)
-        self.styles.grid_size_columns = self._across
-        self.styles.grid_rows = "1fr" if self.size.height >= down * CHART_HEIGHT else str(CHART_HEIGHT)
+        styles, down = self._cells.styles, math.ceil(len(self.keys) / self._across)
+        styles.grid_size_columns = self._across
+        is_all_in_sight = self.size.height >= down * CHART_HEIGHT
+        styles.grid_rows = "1fr" if is_all_in_sight else str(CHART_HEIGHT)
+        styles.height = "100%" if is_all_in_sight else down * CHART_HEIGHT
+        self._place()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Other charts come into sight."""
+        super().watch_scroll_y(old_value, new_value)
+        self._place()
+
+    def _place(self) -> None:
+        """Have widgets for the metrics in sight, with a row more on either side."""
+        top = max(0, int(self.scroll_y) // CHART_HEIGHT - 1)
+        bottom = (int(self.scroll_y) + self.size.height) // CHART_HEIGHT + 2
+        near = self.keys[top * self._across : bottom * self._across]
+        if near != tuple(self._views):
+            self._hand_on(near)
+            self._cells.styles.padding = (top * CHART_HEIGHT, 0, 0, 0)
+            self._draw()
+
+    def _hand_on(self, near: Sequence[str]) -> None:
+        before, wanted = self._views, set(near)
+        spare = [view for key, view in before.items() if key not in wanted]
+        self._views = {key: before.get(key) or (spare.pop() if spare else self._make_view()) for key in near}
+        for view in spare:
+            view.remove()
+        order = {view: place for place, view in enumerate(self._views.values())}
+        if order:
+            self._cells.sort_children(
+                key=lambda view: order.get(view, len(order)) if isinstance(view, ChartView) else 0
+            )
+
+    def _make_view(self) -> ChartView:
+        view = ChartView(legend=False, interactive=False)
+        self._cells.mount(view)
+        return view
+
+    def _draw(self) -> None:
+        for key, view in self._views.items():
+            chart = self._chart_of(key)
+            view.show(chart, title=_title(chart))
+            view.set_class(key == self.chosen, "-chosen")
+
+    def _see_chosen(self) -> None:
+        """Scroll no further than it takes."""
+        if self.chosen in self.keys:
+            top = self.keys.index(self.chosen) // self._across * CHART_HEIGHT
+            y = min(top, max(self.scroll_y, top + CHART_HEIGHT - self.size.height))
+            if y != self.scroll_y:
+                self.scroll_to(y=y, animate=False, immediate=True, force=True)
 
 
 def _title(chart: Chart | None) -> str:
     if chart is None or not chart.lines:
         return ""
-    return f"{chart.title}  {value_words(chart.lines[0].newest)}"
+    first, *others = chart.lines
+    return chart.title if others else f"{chart.title}  {value_words(first.newest)}"

@@ -16,9 +16,12 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 
+from qad_tui.widgets.copying import copy_text
 from qad_tui.widgets.line_columns import GAP, LineColumn, Row, fit_columns, fit_text
+from qad_tui.widgets.line_selection import selectable, text_within
 
 _MARKS = 2
 """Cells before the first column: the sign of a selected row."""
@@ -127,13 +130,31 @@ class LineTable(ScrollView, Generic[Row], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the view; the first is the header, wherever the rows are scrolled to."""
-        width = self.size.width
-        if y == 0:
-            return self._draw_header(width)
-        row = self.scroll_offset.y + y - 1
-        if row >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        return self._draw_row(row, width)
+        line = self.scroll_offset.y + y if y else 0
+        if line > len(self._rows):
+            return Strip.blank(self.size.width, self.rich_style)
+        return selectable(self, self._draw_line(line), line)
+
+    def _draw_line(self, line: int) -> Strip:
+        return self._draw_row(line - 1, self.size.width) if line else self._draw_header(self.size.width)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The selected text, for the clipboard."""
+        top = self.scroll_offset.y + 1
+        last = len(self._rows) if selection.end is not None else min(len(self._rows), top + self.size.height - 2)
+        return text_within(selection, top, last, lambda line: self._draw_line(line).text), "\n"
+
+    def text_select_all(self) -> None:
+        """A double click opens a row and selects no text."""
+
+    def action_copy(self) -> None:
+        """Copy what the row under the cursor is about."""
+        if self.chosen is not None:
+            copy_text(self, self.subject_of(self.chosen))
+
+    def subject_of(self, row: Row) -> str:
+        """What a row is about, to be copied: its key, unless a subclass says more."""
+        return self._key_of(row)
 
     def action_move(self, step: int) -> None:
         """Move the cursor."""

@@ -89,7 +89,7 @@ def _core_lines(shares: Sequence[float], width: int) -> list[Text]:
 def _gpus(states: Sequence[MachineState], width: int) -> Text:
     now = states[-1]
     if now.gpus.silence:
-        return Text.assemble(("GPUs", "bold"), f"   {now.gpus.silence}: training here runs on the CPU")
+        return Text.assemble(("GPUs", "bold"), f"   {now.gpus.silence}")
     lines = [Text.assemble(("GPUs", "bold"), f"   {len(now.gpus.gpus)}")]
     for gpu in now.gpus.gpus:
         history = [_utilization(state, gpu.index) for state in states]

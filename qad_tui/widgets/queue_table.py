@@ -57,6 +57,7 @@ class QueueTable(LineTable[QueueEntry]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "select_job", "Select", id="queue.select"),
+        Binding("y", "copy", "Copy the job's id", id="queue.copy", show=False),
     ]
 
     def __init__(self) -> None:

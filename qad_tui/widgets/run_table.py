@@ -68,6 +68,7 @@ class RunTable(LineTable[RunRow]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "Open", id="runs.open"),
         Binding("space", "select_run", "Select", id="runs.select"),
+        Binding("y", "copy", "Copy the path", id="runs.copy_path", show=False),
     ]
 
     class SelectionChanged(Message):
@@ -167,7 +168,7 @@ def _all_columns(context: RunContext) -> list[LineColumn[RunRow]]:
         column("spark", SPARK_CELLS, 5, _spark_cell, right=False),
         column("recovered", 8, 10, lambda row: Cell(format_fraction(row.run.recovered))),
         column("speed", 8, 8, lambda row: Cell(format_rate(row.run.tokens_per_s))),
-        column("eta", 5, 4, lambda row: Cell(format_short_duration(row.run.eta_seconds))),
+        column("eta", 5, 4, lambda row: Cell(format_short_duration(row.eta_seconds))),
         column("changed", 7, 11, lambda row: Cell(_age(row, context.now), "dim")),
     ]
 

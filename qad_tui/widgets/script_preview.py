@@ -10,6 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import ScrollableContainer
 from textual.widgets import Static
 
+from qad_tui.widgets.copying import copy_text
+
 
 class ScriptPreview(ScrollableContainer, can_focus=True):
     """Comments and #SBATCH lines are told apart by colour; the text can be selected."""
@@ -19,6 +21,7 @@ class ScriptPreview(ScrollableContainer, can_focus=True):
         Binding("k,up", "scroll_up", "Line up", id="script.up", show=False),
         Binding("g,home", "scroll_home", "First line", id="script.first", show=False),
         Binding("G,end", "scroll_end", "Last line", id="script.last", show=False),
+        Binding("y", "copy", "Copy the script", id="script.copy", show=False),
     ]
 
     def __init__(self, *, id: str = "script") -> None:  # noqa: A002 - as Textual names it
@@ -35,6 +38,11 @@ class ScriptPreview(ScrollableContainer, can_focus=True):
         if text != self.text:
             self.text = text
             self.query_one("#script-text", Static).update(_picture(text))
+
+    def action_copy(self) -> None:
+        """Copy all of it."""
+        if self.text:
+            copy_text(self, self.text)
 
 
 def _picture(text: str) -> Text:

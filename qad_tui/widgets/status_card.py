@@ -42,11 +42,15 @@ class StatusCard(Words):
         self.display = bool(text)
 
 
+def describe_loss(row: RunRow, now: float, width: int) -> Text:
+    """That the run folder is gone, where it is."""
+    return run_facts.gone() if row.gone else Text()
+
+
 def describe_state(row: RunRow, now: float, width: int) -> Text:
     """Name, state, progress, and what SLURM adds to it."""
-    gone = [run_facts.warning("this run folder is gone; below is what was last seen of it")] if row.gone else []
     name, progress = Text(short_run_name(row.run.name), "bold"), pack(run_facts.progress(row), width)
-    return _together([*gone, name, progress, run_facts.way(row.view), run_facts.circumstance(row.view)])
+    return _together([name, progress, run_facts.way(row), run_facts.circumstance(row)])
 
 
 def describe_numbers(row: RunRow, now: float, width: int) -> Text:

@@ -24,7 +24,7 @@ from qad_tui.panes.chain import ChainPane, read_facts
 from qad_tui.screens.add_links import AddLinksScreen
 from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.widgets.chain_view import ChainTable, describe_link, describe_timeline
-from tests.tui.conftest import NARROW, POLL_SECONDS, wait_until, words
+from tests.tui.conftest import NARROW, POLL_SECONDS, Clock, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm, queue_record
 from tests.tui.made_fleet import make_fleet
 from tests.tui.queue_fleet import HOUR, chain_records, make_chain, show_cluster
@@ -190,3 +190,28 @@ async def test_a_run_without_links_says_what_to_do(root: Path, slurm: FakeSlurm)
         await pilot.press("a")
         await wait_until(pilot, lambda: isinstance(app.screen, AddLinksScreen))
     assert slurm.calls() == [], "nothing is asked for runs without links"
+
+
+async def test_what_links_do_is_not_known_while_slurm_has_never_answered(
+    root: Path, tmp_path: Path, clock: Clock
+) -> None:
+    path = make_chain(root, clock())
+    slurm = FakeSlurm(tmp_path / "bin")
+    slurm.hang("squeue", 2)
+    slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=slurm.client())
+    async with app.run_test(size=NARROW) as pilot:
+        await wait_until(pilot, lambda: path in app.fleet.rows)
+        app.open_run(path, tab="chain")
+        await wait_until(pilot, lambda: "asking SLURM" in words(app, "#chain-words"))
+        assert "4 links, what they do is not known" in words(app, "#chain-words")
+        await wait_until(pilot, lambda: bool(app.slurm.problem))
+        await wait_until(pilot, lambda: "⚠ SLURM is silent: " in words(app, "#chain-words"))
+        assert "4 links, what they do is not known" in words(app, "#chain-words")
+        assert "last answer" not in words(app, "#chain-words")
+
+
+async def test_y_copies_the_job_of_the_link_under_the_cursor(root: Path, slurm: FakeSlurm) -> None:
+    async with opened_chain(root, slurm) as (app, pilot):
+        await pilot.press("g", "j", "y")
+        assert app.clipboard == "102"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -101,12 +102,10 @@ async def test_an_unchanged_chart_is_not_drawn_again(app: QadApp, fleet: dict[st
         await wait_until(pilot, lambda: big(app).drawn > count)
 
 
-async def test_y_switches_between_linear_and_logarithmic_on_every_screen(
-    app: QadApp, fleet: dict[str, FakeRun]
-) -> None:
+async def test_the_scale_is_linear_or_logarithmic_on_every_screen(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await card_says(app, pilot, "step 320 of 600")
-        await pilot.press("y")
+        await pilot.press("L")
         await wait_until(pilot, lambda: chart_of(app).log_scale and "log scale" in str(big(app).border_title))
         await curves_are_open(app, pilot, fleet["running"].folder.path)
         assert "log scale" in words(app, "#curve-words")
@@ -123,7 +122,7 @@ async def test_all_metrics_stand_in_a_grid_and_enter_gives_one_the_room(app: Qad
         assert grid.chosen == "grad_norm"
         await pilot.press("G")
         assert grid.chosen == "eval/top1_agreement"
-        assert grid.scroll_y > 0
+        await wait_until(pilot, lambda: grid.scroll_y > 0)
         await pilot.press("g", "j", "enter")
         await wait_until(pilot, lambda: big(app).display and line_of(app).name == "gradient norm")
         await wait_until(pilot, lambda: app.screen.focused is big(app))
@@ -142,7 +141,7 @@ async def test_curves_that_come_after_quitting_are_left(app: QadApp, fleet: dict
         grid = await curves_are_open(app, pilot, fleet["running"].folder.path)
         shown = grid.keys
         app.exit()
-        grid.show(("loss/new",), {})
+        grid.show(("loss/new",), lambda key: None)
         assert grid.keys == shown
 
 
@@ -331,7 +330,7 @@ async def test_no_color_is_heeded(root: Path, monkeypatch: pytest.MonkeyPatch) -
     async with app.run_test(size=WIDE) as pilot:
         await list_is_filled(app, pilot)
         await curves_are_open(app, pilot, fleet["running"].folder.path)
-        assert "◆" in app.export_screenshot()
+        await wait_until(pilot, lambda: "◆" in app.export_screenshot())
 
 
 async def test_the_keys_of_the_charts_are_in_the_help(app: QadApp, fleet: dict[str, FakeRun]) -> None:
@@ -339,3 +338,22 @@ async def test_the_keys_of_the_charts_are_in_the_help(app: QadApp, fleet: dict[s
         await curves_are_open(app, pilot, fleet["running"].folder.path)
         await pilot.press("question_mark")
         await wait_until(pilot, lambda: "Smooth" in app.export_screenshot())
+
+
+async def test_two_thousand_metrics_open_at_once_and_only_those_in_sight_are_widgets(app: QadApp, root: Path) -> None:
+    folder = root / "many-metrics"
+    folder.mkdir(parents=True)
+    lines = [{"step": step, **{f"layer/{number:04}": step + number for number in range(2000)}} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot, rows=1)
+        began = time.monotonic()
+        grid = await curves_are_open(app, pilot, folder, keys=2000)
+        await wait_until(pilot, lambda: text_of(grid.query(ChartView)[0]).strip() != "reading …")
+        assert time.monotonic() - began < 5
+        await pilot.press("G")
+        await wait_until(pilot, lambda: "layer/1999" in str(grid.query(ChartView)[-1].border_title))
+        assert grid.chosen == "layer/1999" and grid.scroll_y == grid.max_scroll_y > 5000
+        assert len(grid.query(ChartView)) < 40
+        await pilot.press("k", "enter")
+        await wait_until(pilot, lambda: line_of(app).name == "layer/1996")

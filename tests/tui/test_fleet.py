@@ -6,14 +6,15 @@ import os
 import shutil
 from pathlib import Path
 
-from qad_core.slurm.answers import SlurmAnswers
+from qad_core.run.jobs import Job, append_job
+from qad_core.slurm.answers import NOT_ASKED_YET, SlurmAnswers
 from qad_core.slurm.records import parse_queue
 from qad_tui.fleet import MOST_MISSES, FleetModel
 from qad_tui.widgets.run_table import RunContext, make_columns
 from tests.core.made_events import write_events
 from tests.tui.conftest import Clock
 from tests.tui.fake_slurm import queue_record
-from tests.tui.made_fleet import FakeRun
+from tests.tui.made_fleet import FakeRun, make_fleet
 from tests.tui.queue_fleet import chain_records, make_chain
 
 
@@ -101,3 +102,12 @@ def test_a_chain_is_laid_over_its_run_folder(root: Path, clock: Clock) -> None:
     waiting = SlurmAnswers(queue={"103": answers.queue["103"]} if answers.queue else {}, accounting={})
     row = FleetModel([root], clock=clock).look(waiting).rows[path]
     assert (row.state, row.view.stage, row.link_words) == ("queued", "queued", "3/4")
+
+
+def test_a_run_in_the_queue_is_asked_for_until_slurm_has_answered(root: Path, clock: Clock) -> None:
+    runs = make_fleet(root, now=clock())
+    fresh = runs["fresh"].folder
+    append_job(fresh.jobs, Job(id="slurm-a", kind="slurm", chain="a", link=1, links=1, slurm_job_id="7"))
+    model = FleetModel([root], clock=clock)
+    assert model.look(NOT_ASKED_YET).rows[fresh.path].state == "asking"
+    assert model.look(SlurmAnswers(None, None, ("silent",))).rows[fresh.path].state == "unknown"

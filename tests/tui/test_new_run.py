@@ -102,6 +102,15 @@ async def test_picked_parts_are_checked_at_once_and_their_command_is_shown(app: 
         assert row_of(screen, "model").note.startswith("A tiny Qwen3-shaped model")
 
 
+async def test_y_copies_the_whole_script(app: QadApp) -> None:
+    async with new_run(app) as (screen, pilot):
+        await is_checked(pilot, screen)
+        preview = screen.query_one(ScriptPreview)
+        await wait_until(pilot, lambda: bool(preview.text))
+        await pilot.press("y")
+        assert app.clipboard == preview.text and len(preview.text.splitlines()) > 2
+
+
 async def test_a_problem_comes_and_goes_beside_its_field_as_one_types(app: QadApp) -> None:
     async with new_run(app) as (screen, pilot):
         await type_value(pilot, screen, LR, "1e-")
@@ -434,3 +443,16 @@ def end_process(pid: int) -> None:
     for child in [*process.children(recursive=True), process]:
         child.send_signal(signal.SIGKILL)
     process.wait(10)
+
+
+async def test_q_asks_before_an_edited_form_is_lost_and_only_then(app: QadApp) -> None:
+    async with new_run(app) as (screen, pilot):
+        await type_value(pilot, screen, LR, "2e-5")
+        await pilot.press("enter", "1")
+        await pilot.press("q")
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and app.screen.is_mounted)
+        await pilot.press("escape")
+        assert app.is_running and app.return_code is None
+        screen.query_one(FormPane).note_kept()
+        await pilot.press("q")
+        await wait_until(pilot, lambda: app.return_code == 0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
+import threading
 import time
 from typing import get_args
 
 import pytest
 from textual.containers import VerticalScroll
 
+from qad_core.commands import outlook
 from qad_core.run.jobs import Job, append_job
 from qad_core.slurm.outlook import OutlookState
 from qad_tui.app import QadApp
@@ -141,5 +144,57 @@ async def test_a_queued_run_says_for_what_it_waits(app: QadApp, fleet: dict[str,
 
 
 def test_every_state_has_a_mark_of_its_own() -> None:
-    assert set(LOOKS) == {*get_args(OutlookState), "gone"}
+    assert set(LOOKS) == {*get_args(OutlookState), "gone", "asking"}
     assert len({look.mark for look in LOOKS.values()}) == len(LOOKS)
+
+
+async def test_a_run_that_was_never_submitted_says_by_which_command_it_is(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    run = fleet["fresh"]
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        app.open_run(run.folder.path)
+        await card_says(app, pilot, f"It was never submitted.\n→ On SLURM: qad_core submit {run.name}")
+        assert f"→ Here: qad_core train {run.folder.config}, which Y copies." in words(app, StatusCard)
+
+
+async def test_a_vanished_run_is_told_on_every_tab_and_is_neither_healthy_nor_has_time_left(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    path = fleet["running"].folder.path
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        app.open_run(path)
+        await card_says(app, pilot, "✓ healthy")
+        line = app.screen.query_one("#run-gone")
+        assert " left" in words(app, StatusCard) and not line.display
+        shutil.rmtree(path)
+        await card_says(app, pilot, "∅ gone")
+        assert "✓ healthy" not in words(app, StatusCard) and " left" not in words(app, StatusCard)
+        await wait_until(pilot, lambda: path not in app.fleet.rows)
+        for tab in "clihoh":
+            await pilot.press(tab)
+            await wait_until(pilot, lambda: line.region.height == 1)
+        assert "this run folder is gone" in words(app, "#run-gone")
+
+
+async def test_a_failed_or_killed_run_has_no_clean_bill_of_health(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        app.open_run(fleet["killed"].folder.path)
+        await card_says(app, pilot, "killed, can be resumed")
+        assert "healthy" not in words(app, StatusCard)
+
+
+async def test_the_disk_is_asked_in_a_thread_for_the_command_that_is_copied(
+    app: QadApp, fleet: dict[str, FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(outlook, "is_folder", lambda path: threads.append(threading.current_thread()) or True)
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        await card_says(app, pilot, "step 320 of 600")
+        await pilot.press("Y")
+        await wait_until(pilot, lambda: app.clipboard.startswith("qad_core submit "))
+    assert threads and threading.main_thread() not in threads

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
+import os
 import pkgutil
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +22,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import qad_tui
+from qad_tui import settings
 from qad_tui.app import QadApp
+from qad_tui.run_order import SORT_KEYS
 from qad_tui.screens.help import HelpScreen
 from qad_tui.screens.queue import QueueScreen
 from qad_tui.screens.run_detail import RunDetailScreen
@@ -129,6 +134,25 @@ async def test_a_theme_is_kept_for_the_next_time_and_one_that_is_none_is_named(
     third = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=app.slurm_client)
     async with third.run_test():
         assert third.theme == "nord"
+
+
+async def test_a_home_that_hangs_holds_up_no_key_and_the_last_choice_is_written(
+    root: Path, tmp_path: Path, clock: Clock, fleet: dict[str, FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, released = os.replace, threading.Event()
+
+    def hang(source: Path, target: Path) -> None:
+        released.wait()
+        replace(source, target)
+
+    app = make_app(root, tmp_path, clock)
+    async with app.run_test(size=WIDE) as pilot:
+        table = await list_is_filled(app, pilot)
+        monkeypatch.setattr(settings.os, "replace", hang)
+        await asyncio.wait_for(pilot.press("s", "s", "g", "j"), timeout=5)
+        assert (table.sorted_by, table.cursor_row) == (SORT_KEYS[2], 1)
+        released.set()
+        await wait_until(pilot, lambda: load_settings().state.sort_by == SORT_KEYS[2])
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,23 @@ def test_a_chain_while_slurm_is_silent(
     assert snap_compare(app, terminal_size=size, run_before=run_before)
 
 
+@of_each_size
+def test_a_chain_of_which_slurm_has_never_said_a_word(
+    app: QadApp, root: Path, slurm: FakeSlurm, long_ago: None, size: Size, snap_compare: Compare
+) -> None:
+    slurm.fail("squeue", DOWN)
+    path = make_chain(root, NOW)
+
+    async def run_before(pilot: Pilot[None]) -> None:
+        await wait_until(pilot, lambda: bool(app.slurm.problem))
+        await open_tab(pilot, path, "chain")
+        pane = app.screen.query_one(ChainPane)
+        await wait_until(pilot, lambda: pane.facts.newest_step is not None)
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
+
+
 # New
 
 

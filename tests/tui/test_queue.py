@@ -271,3 +271,9 @@ async def test_the_site_s_floor_holds_against_the_settings(
     monkeypatch.setenv(FLOOR_VARIABLE, "120")
     app = QadApp([root], poll_seconds=POLL_SECONDS, client=slurm.client())
     assert app.slurm_watch.pace.usual == 120 and app.slurm_watch.pace.least == 120
+
+
+async def test_y_copies_the_job_s_id(app: QadApp) -> None:
+    async with opened_queue(app) as pilot:
+        await pilot.press("j", "y")
+        assert app.clipboard == "91"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from textual.events import Key
-from textual.widgets import SelectionList, TabbedContent
+from textual.widgets import OptionList, TabbedContent
 
 from qad_core.run.jobs import append_job, local_job
 from qad_tui import fleet as fleet_module
@@ -24,6 +24,7 @@ from qad_tui.screens.help import HelpScreen
 from qad_tui.screens.new_run import NewRunScreen
 from qad_tui.screens.run_detail import RunDetailScreen
 from qad_tui.screens.runs import RunsScreen
+from qad_tui.settings import load_settings
 from qad_tui.widgets.filter_line import FilterLine
 from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 from qad_tui.widgets.status_card import StatusCard
@@ -125,7 +126,8 @@ async def test_a_vanished_run_leaves_the_list_and_its_open_screen_says_so(
         await pilot.press("enter")
         await card_says(app, pilot, "step 320 of 600")
         shutil.rmtree(fleet["running"].folder.path)
-        await card_says(app, pilot, "this run folder is gone")
+        await card_says(app, pilot, "∅ gone")
+        assert "this run folder is gone" in words(app, "#run-gone")
         assert "step 320 of 600" in words(app, StatusCard)
         await pilot.press("escape")
         table = await list_is_filled(app, pilot, rows=7)
@@ -264,7 +266,7 @@ async def test_chosen_columns_are_kept_for_the_next_time(
         table = await list_is_filled(app, pilot)
         assert "speed" not in table.column_keys and "loss" in table.column_keys
         await pilot.press("v")
-        picker = app.screen.query_one(SelectionList)
+        picker = app.screen.query_one(OptionList)
         for key in ("loss", "speed"):
             picker.highlighted = list(COLUMN_WORDS).index(key)
             await pilot.press("space")
@@ -276,6 +278,54 @@ async def test_chosen_columns_are_kept_for_the_next_time(
         assert "speed" in table.column_keys and "loss" not in table.column_keys
         await pilot.press("v", "a")
         assert "loss" in table.column_keys
+
+
+async def test_columns_are_marked_by_a_sign_and_not_by_colour_alone(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    async with app.run_test(size=(99, 30)) as pilot:
+        await list_is_filled(app, pilot)
+        await pilot.press("v")
+        picker = app.screen.query_one(OptionList)
+
+        def signs() -> dict[str, str]:
+            return {key: str(picker.get_option(key).prompt)[:2] for key in ("state", "loss", "speed")}
+
+        assert signs() == {"state": "✓ ", "loss": "✓ ", "speed": "  "}
+        for key in ("state", "loss", "speed"):
+            picker.highlighted = list(COLUMN_WORDS).index(key)
+            await pilot.press("space")
+        assert signs() == {"state": "✓ ", "loss": "  ", "speed": "✓ "}
+
+
+async def test_the_list_has_two_thirds_and_brackets_move_its_border_for_the_next_time_too(
+    app: QadApp, fleet: dict[str, FakeRun], root: Path, clock: Clock
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        table = await list_is_filled(app, pilot)
+        await card_says(app, pilot, "step 320 of 600")
+        assert 72 <= table.size.width <= 78 and "eta" in table.column_keys
+        await pilot.press("right_square_bracket")
+        await wait_until(pilot, lambda: table.size.width == 120)
+        assert not app.screen.query_one("#chosen").display and "speed" in table.column_keys
+        await pilot.press("G")
+        await pilot.press("left_square_bracket")
+        await card_says(app, pilot, "made by other scripts")
+        await pilot.press("left_square_bracket")
+        await wait_until(pilot, lambda: table.size.width == 60)
+        await wait_until(pilot, lambda: (root.parent / "qad-tui-home" / "state.json").exists())
+        await wait_until(pilot, lambda: load_settings().state.list_percent == 50)
+    again = QadApp([root], now=clock, poll_seconds=0.1)
+    async with again.run_test(size=WIDE) as pilot:
+        table = await list_is_filled(again, pilot)
+        await wait_until(pilot, lambda: table.size.width == 60)
+
+
+async def test_at_200_columns_the_list_has_step_and_speed_beside_the_run(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    async with app.run_test(size=(200, 50)) as pilot:
+        table = await list_is_filled(app, pilot)
+        assert {"steps", "speed", "eta", "spark", "link"} <= set(table.column_keys)
+        assert app.screen.query_one("#chosen").display
 
 
 async def test_a_home_that_cannot_be_written_is_said_and_the_order_holds_all_the_same(

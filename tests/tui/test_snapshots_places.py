@@ -17,7 +17,7 @@ from qad_tui.screens import system
 from qad_tui.screens.compare import CompareScreen
 from qad_tui.screens.new_run import NewRunScreen
 from qad_tui.widgets.machine_view import MachineView
-from tests.tui.conftest import settle, wait_until
+from tests.tui.conftest import settle, wait_until, words
 from tests.tui.made_fleet import FakeRun
 from tests.tui.test_snapshots_runs import Compare, of_each_size
 
@@ -84,6 +84,33 @@ def test_a_form_without_a_model(app: QadApp, size: tuple[int, int], snap_compare
         screen = pilot.app.screen
         assert isinstance(screen, NewRunScreen)
         await wait_until(pilot, lambda: screen.is_checked)
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
+
+
+@of_each_size
+def test_runs_compared_one_of_which_cannot_be_read(
+    app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare
+) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await open_comparison(pilot, fleet["done"], fleet["killed"])
+        app.selected = [*app.selected, Path("runs/lost-run")]
+        fleet["killed"].folder.metrics.unlink()
+        fleet["killed"].folder.metrics.mkdir()
+        await wait_until(pilot, lambda: "metrics.jsonl cannot be read" in words(app, "#compare-problems"))
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
+
+
+@of_each_size
+def test_all_metrics_of_three_runs(
+    app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare
+) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await open_comparison(pilot, fleet["running"], fleet["killed"], fleet["failed"])
+        await pilot.press("m")
         await settle(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=run_before)

@@ -45,3 +45,11 @@ def test_a_gpu_shows_how_busy_and_how_full_it_is(tmp_path: Path) -> None:
 def test_what_a_card_does_not_tell_is_a_dash_and_no_zero(tmp_path: Path) -> None:
     text = described(tmp_path, gpu(utilization=None, memory_used=None, temperature=None, power_watts=None))
     assert "busy  –" in text and "°C" not in text
+
+
+def test_what_follows_for_training_is_said_only_where_it_is_known(tmp_path: Path) -> None:
+    state = look_at_machine([tmp_path])
+    silent = replace(state, gpus=GpuAnswer(silence="NVML does not answer: Driver/library version mismatch"))
+    assert (
+        "GPUs   NVML does not answer: Driver/library version mismatch\n" in describe_machine([silent], width=100).plain
+    )
