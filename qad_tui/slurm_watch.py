@@ -136,6 +136,7 @@ class SlurmWatch:
             links=bool(open_ids) or self._endings.are_wanted(self._ended_ids(wish)),
             live=self._is_live(open_ids),
             everyone=wish.everyone,
+            opened=wish.everyone and self.snapshot.jobs is None,
             away=wish.away,
             acted_at=self._acted_at,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 DEFAULT_SECONDS = 15.0
 LEAST_SECONDS = 5.0
-"""The least that a setting can ask for, and so long after an action one look at its outcome comes early."""
+"""The least that a setting can ask for. One look comes so early: at an action's outcome, and at a queue just opened."""
 BUSY_SHARE = 10.0
 """After a question that took so long, ten times that passes before the next one."""
 LONGEST_BACK_OFF_SECONDS = 300.0
@@ -38,7 +38,7 @@ class Pace:
 
     @property
     def least(self) -> float:
-        """Seconds before the one early look at the outcome of an action."""
+        """Seconds before an early look."""
         return max(LEAST_SECONDS, self.floor_seconds)
 
 
@@ -65,6 +65,8 @@ class Need:
     """Some of them wait or run, as far as is known."""
     everyone: bool = False
     """The queue is on the screen."""
+    opened: bool = False
+    """It is there for the first time: there is no older answer to show meanwhile."""
     away: bool = False
     """Nobody looks: no key and no mouse for `AWAY_SECONDS`, or the terminal has not the focus."""
     acted_at: float | None = None
@@ -81,6 +83,8 @@ def next_question(pace: Pace, polled: Polled, need: Need) -> float | None:
         return polled.ended_at + _jittered(back_off_seconds(pace, polled), polled)
     factor = AWAY_FACTOR if need.away else 1.0
     usual = polled.ended_at + _jittered(_kind_to_slow(pace.usual * factor, polled), polled)
+    if need.opened:
+        return min(usual, polled.ended_at + _kind_to_slow(pace.least, polled))
     early = _early_look(pace, polled, need.acted_at)
     return usual if early is None else min(usual, early)
 

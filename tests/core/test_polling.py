@@ -64,6 +64,11 @@ def test_an_action_is_looked_at_once_after_five_seconds_and_then_at_the_usual_pa
     assert next_question(Pace(15, 60), Polled(NOW - 2), acted) == NOW + 58
 
 
+def test_a_queue_just_opened_does_not_wait_for_the_usual_pace() -> None:
+    assert next_question(Pace(), Polled(NOW), Need(links=True, everyone=True, opened=True)) == NOW + 5
+    assert next_question(Pace(floor_seconds=60), Polled(NOW), Need(everyone=True, opened=True)) == NOW + 60
+
+
 def test_a_slow_squeue_is_left_alone_for_ten_times_as_long() -> None:
     assert next_question(Pace(), Polled(NOW, took_seconds=4), LIVE) == NOW + 40
     assert next_question(Pace(), Polled(NOW, took_seconds=4), Need(links=True, acted_at=NOW)) == NOW + 40

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from qad_tui.app import QadApp
+from qad_tui.screens.base import QadScreen
 from qad_tui.settings import HOME_VARIABLE
 from qad_tui.widgets.run_table import RunTable
 from qad_tui.widgets.status_card import StatusCard
@@ -69,6 +70,8 @@ async def wait_until(pilot: Pilot[None], reached: Callable[[], bool]) -> None:
 async def settle(pilot: Pilot[None]) -> None:
     """Wait until nothing is being read and the screen has stayed the same for a while, however slow the machine is."""
     seen = [""]
+    if isinstance(pilot.app.screen, QadScreen) and pilot.app.screen.stands:
+        pilot.app.screen.tick()  # a clock that a test has moved is else seen a second later only
 
     def is_steady() -> bool:
         if not all(worker.is_finished for worker in pilot.app.workers):

@@ -83,13 +83,16 @@ def test_sinfo_is_asked_once_a_minute(watch: SlurmWatch, slurm: FakeSlurm, clock
     assert len(slurm.calls("squeue")) == 5 and len(slurm.calls("sinfo")) == 2
 
 
-def test_neither_the_queue_just_opened_nor_a_new_link_nor_a_key_asks_sooner(
+def test_neither_a_new_link_nor_a_key_asks_sooner_and_the_queue_only_when_it_is_first_opened(
     watch: SlurmWatch, slurm: FakeSlurm, clock: Clock
 ) -> None:
     slurm.show_jobs([{"JobArrayID": 7}])
     look(watch, links(7))
     clock.unix_time += 14.9
-    assert not watch.is_due(everyone(7)) and not watch.is_due(links(7, 8)) and not watch.may_ask()
+    assert watch.is_due(everyone(7)) and not watch.is_due(links(7, 8)) and not watch.may_ask()
+    look(watch, everyone(7))
+    clock.unix_time += 14.9
+    assert not watch.is_due(everyone(7)) and not watch.may_ask()
     clock.unix_time += 0.2
     assert watch.is_due(everyone(7)) and watch.may_ask()
 

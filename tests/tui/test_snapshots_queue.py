@@ -159,7 +159,7 @@ def test_a_stale_queue(
     def go_down(app: QadApp) -> None:
         slurm.fail("squeue", DOWN)
         app.note_slurm_action()
-        clock.unix_time += 2
+        clock.unix_time += 6
 
     before = queue_then(clock=clock, after=go_down, until="stale")
     assert snap_compare(app, terminal_size=size, run_before=before)
