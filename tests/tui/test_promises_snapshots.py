@@ -28,6 +28,7 @@ from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.machine_view import MachineView
 from qad_tui.widgets.run_table import RunTable
 from qad_tui.widgets.script_preview import ScriptPreview
+from qad_tui.widgets.status_card import StatusCard
 from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, write_config
@@ -202,6 +203,7 @@ def test_the_overview_of_a_run_that_is_stale(
     async def run_before(pilot: Pilot[None]) -> None:
         await open_tab(pilot, fleet["running"].folder.path, "overview")
         clock.unix_time += 34
+        await wait_until(pilot, lambda: "No new step" in words(qad(pilot), StatusCard))
         await settle(pilot)
 
     assert snap_compare(app, terminal_size=size, run_before=run_before)
