@@ -117,7 +117,7 @@ def measure(program: Program, costs: Costs, effort: Effort) -> None:
     while len(costs.keys) < effort.keys:
         costs.keys += key_latencies(program, effort.keys - len(costs.keys))
     with open_screen(program.argv, program.environ) as screen:
-        screen.wait_for(program.settled, 30)
+        screen.wait_for(program.settled, 90)
         screen.drain(effort.settle_seconds)
         costs.cpu_share = screen.cpu_share(effort.rest_seconds)
         costs.mebibytes = screen.mebibytes()
@@ -192,7 +192,7 @@ def key_latencies(program: Program, keys: int) -> list[float]:
     """
     found: list[float] = []
     with open_screen(program.argv, program.environ) as screen:
-        seen = screen.wait_until(lambda seen: program.settled in seen and program.hangs(screen), 30)
+        seen = screen.wait_until(lambda seen: program.settled in seen and program.hangs(screen), 150)
         row = rows_of(program.mark, seen)[-1]
         while len(found) < keys:
             moved = rows_of(program.mark, screen.drain(0.05 + random.random() / 5))
