@@ -37,7 +37,9 @@ def pressing(*keys: str, until: Callable[[QadApp], bool]) -> Callable[[Pilot[Non
         app = pilot.app
         assert isinstance(app, QadApp)
         await wait_until(pilot, lambda: any(len(table.rows) == 8 for table in app.screen.query(RunTable)))
+        await settle(pilot)
         await pilot.press(*keys)
+        await pilot.pause(0.5)  # the run beside the list follows the cursor when that rests
         await wait_until(pilot, lambda: until(app))
         await settle(pilot)
 
