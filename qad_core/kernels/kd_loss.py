@@ -188,9 +188,8 @@ class _KdLossFromHiddenStates(torch.autograd.Function):
             if dlogits is not None:
                 gradients.add(span, dlogits)
         ctx.gradients = gradients.finish(settings.selection)
-        ctx.dtypes, ctx.weight, ctx.main_grad = (student_hidden.dtype, student_weight.dtype), None, gradients.main_grad
-        if ctx.main_grad is not None:
-            ctx.weight = student_weight  # for Megatron's mark on it
+        ctx.dtypes = (student_hidden.dtype, student_weight.dtype)
+        ctx.weight, ctx.main_grad = student_weight, gradients.main_grad  # the weight for Megatron's mark on it
         return total.to(logits_dtype(x.dtype))
 
     @staticmethod

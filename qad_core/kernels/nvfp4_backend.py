@@ -2,15 +2,14 @@
 
 Owns the hook (which amax, straight-through gradient), the quantization config that names it, the short way from a
 calibrated quantizer to it, and the cache that quantizes a weight once an optimizer step instead of once a micro-batch.
-The numerics are `nvfp4.py`'s;
-calibration, quantizer state and export are modelopt's.
+The numerics are `nvfp4.py`'s; calibration, quantizer state and export are modelopt's.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,7 +87,7 @@ def enable_weight_cache(model: nn.Module) -> int:
     for name, module in model.named_modules():
         if not (isinstance(module, TensorQuantizer) and module.is_enabled and module.backend == BACKEND_NAME):
             continue
-        module.forward = MethodType(_quantize_at_once, module)
+        module.forward = partial(_fake_quantize, quantizer=module)
         if name.rsplit(".", 1)[-1] == "weight_quantizer":
             # modelopt's own slot for backends, never part of a checkpoint; it is declared as None alone.
             setattr(module, _CACHE_SLOT, WeightCache())
@@ -116,16 +115,12 @@ class _StraightThrough(torch.autograd.Function):
         return grad_output, None
 
 
-def _fake_quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:
-    """What modelopt calls: the NVFP4 value of `x` with the calibrated amax, or with its own where there is none."""
+def _fake_quantize(inputs: Tensor, quantizer: TensorQuantizer) -> Tensor:
+    """What modelopt calls: the NVFP4 value of `inputs` with the calibrated amax, or with its own where there is none."""
     amax = getattr(quantizer, "_amax", None)
     cache = getattr(quantizer, _CACHE_SLOT)
-    value = cache.quantize(x, amax) if isinstance(cache, WeightCache) else _quantize(x, amax)
-    return _StraightThrough.apply(x, value)
-
-
-def _quantize_at_once(quantizer: TensorQuantizer, inputs: Tensor) -> Tensor:
-    return _fake_quantize(inputs, quantizer)
+    value = cache.quantize(inputs, amax) if isinstance(cache, WeightCache) else _quantize(inputs, amax)
+    return _StraightThrough.apply(inputs, value)
 
 
 def _quantize(x: Tensor, amax: Tensor | None) -> Tensor:
