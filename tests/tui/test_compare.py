@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from qad_core.run.comparison import find_differences
@@ -31,6 +32,14 @@ def lines_of(app: QadApp) -> list[str]:
     """Names of the lines on the chart that have points."""
     chart = app.screen.query_one(BigChart).chart
     return [line.name for line in chart.lines if line.points.xs] if chart else []
+
+
+async def compare_two(app: QadApp, pilot: Pilot[None], fleet: dict[str, FakeRun]) -> None:
+    """Open Compare with the running and the done run, and wait for their lines."""
+    await wait_until(pilot, lambda: bool(app.fleet.rows))
+    await pilot.press("4")
+    app.selected = [fleet["running"].folder.path, fleet["done"].folder.path]
+    await wait_until(pilot, lambda: len(lines_of(app)) == 2)
 
 
 async def test_runs_selected_in_the_list_are_compared_on_one_chart(app: QadApp, fleet: dict[str, FakeRun]) -> None:
@@ -60,10 +69,7 @@ async def test_a_run_is_added_and_taken_away_here(app: QadApp, fleet: dict[str, 
 
 async def test_n_goes_through_the_metrics_of_all_runs(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
-        await wait_until(pilot, lambda: bool(app.fleet.rows))
-        await pilot.press("4")
-        app.selected = [fleet["running"].folder.path, fleet["done"].folder.path]
-        await wait_until(pilot, lambda: len(lines_of(app)) == 2)
+        await compare_two(app, pilot, fleet)
         await pilot.press("n")
         await wait_until(pilot, lambda: (screen_of(app).metric or "").startswith("eval/") and len(lines_of(app)) == 2)
         await pilot.press("N")
@@ -125,10 +131,7 @@ async def test_a_run_that_cannot_be_read_is_named_and_the_others_are_compared(
 
 async def test_curves_that_cannot_be_read_on_are_said_above_the_chart(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
-        await wait_until(pilot, lambda: bool(app.fleet.rows))
-        await pilot.press("4")
-        app.selected = [fleet["running"].folder.path, fleet["done"].folder.path]
-        await wait_until(pilot, lambda: len(lines_of(app)) == 2)
+        await compare_two(app, pilot, fleet)
         fleet["done"].folder.metrics.unlink()
         fleet["done"].folder.metrics.mkdir()
         sentence = "⚠ 2: metrics.jsonl cannot be read: Is a directory"
@@ -179,10 +182,7 @@ async def test_links_are_marked_with_run_and_job(app: QadApp, fleet: dict[str, F
 
 async def test_m_shows_all_metrics_of_all_runs_and_enter_one(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
-        await wait_until(pilot, lambda: bool(app.fleet.rows))
-        await pilot.press("4")
-        app.selected = [fleet["running"].folder.path, fleet["done"].folder.path]
-        await wait_until(pilot, lambda: len(lines_of(app)) == 2)
+        await compare_two(app, pilot, fleet)
         await pilot.press("m")
         grid = app.screen.query_one(CurveGrid)
 
