@@ -116,7 +116,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _fake_quantize(inputs: Tensor, quantizer: TensorQuantizer) -> Tensor:
-    """What modelopt calls: the NVFP4 value of `inputs` with the calibrated amax, or with their own where it has none."""
+    """What modelopt calls: the NVFP4 value of `inputs` by the calibrated amax, or by their own where it has none."""
     amax = getattr(quantizer, "_amax", None)
     cache = getattr(quantizer, _CACHE_SLOT)
     value = cache.quantize(inputs, amax) if isinstance(cache, WeightCache) else _quantize(inputs, amax)
