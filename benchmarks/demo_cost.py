@@ -18,7 +18,7 @@ import psutil
 from benchmarks.figure import Figure
 from qad_core.errors import RunError
 from qad_core.run.metrics import read_metrics
-from qad_core.run.show import show_duration, show_fraction, show_number
+from qad_core.run.show import show_duration, show_fraction, show_number, show_won_back
 from qad_core.run.store import RunSummary, find_runs
 
 POLL_SECONDS = 0.1
@@ -124,7 +124,7 @@ def demo_rows(
         ("peak memory, as the trainer says", f"{trainer_gib:.2f} GiB", "", ""),
         ("KL to the teacher, plain quantization", show_number(run.first_kl), "", ""),
         ("KL to the teacher, after QAD", show_number(run.last_kl), "", ""),
-        ("KL gap won back", show_fraction(won_back), won_back_bound, yes_or_no(won_back >= BOUND_WON_BACK)),
+        ("KL gap won back", show_won_back(won_back), won_back_bound, yes_or_no(won_back >= BOUND_WON_BACK)),
     )
 
 

@@ -1,6 +1,7 @@
 """The application: looks at run folders and at SLURM for all screens, and holds the keys that work everywhere.
 
-It wires screens to `FleetModel`, `SlurmWatch` and the settings, and shows nothing itself.
+It wires screens to `FleetModel`, `SlurmWatch` and the settings, and shows nothing itself. What the first frame does not
+need is imported when it is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,13 +20,12 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.polling import Pace, is_away
 from qad_core.slurm.site import read_site_floor
 from qad_tui.charts import CurveOptions
 from qad_tui.daemon_threads import DaemonThreads
-from qad_tui.fleet import Fleet, FleetModel
+from qad_tui.fleet import Fleet
 from qad_tui.messages import FleetSeen, KeysChecked, SlurmSeen, StateKept
 from qad_tui.notifications import Ending, EndingWatch, tell_desktop, terminal_sequence
 from qad_tui.output_filter import WithoutCommands
@@ -37,6 +38,8 @@ from qad_tui.slurm_watch import QUESTION_SECONDS, SlurmSnapshot, SlurmWatch, Wis
 from qad_tui.widgets.top_bar import PLACES
 
 if TYPE_CHECKING:
+    from qad_core.slurm.answers import SlurmAnswers
+    from qad_tui.fleet_model import FleetModel
     from qad_tui.panes.form import FormPane
 
 
@@ -111,7 +114,7 @@ class QadApp(App[None]):
         self.settings = load_settings() if settings is None else settings
         self.now = now
         self.poll_seconds = self.settings.settings.poll_seconds if poll_seconds is None else poll_seconds
-        self.runs = FleetModel(roots, clock=now)
+        self.roots = tuple(roots)
         self.fleet = Fleet()
         self.slurm_client = client or SlurmClient(timeout_seconds=QUESTION_SECONDS)
         floor = read_site_floor(os.environ)
@@ -124,6 +127,8 @@ class QadApp(App[None]):
         self.selected: list[Path] = []
         """Runs that are marked for the comparison."""
         self.curve_options = CurveOptions()
+        self.came_from = self.DEFAULT_MODE
+        """The place before the present one."""
         self.open_forms: list[FormPane] = []
         """Forms of new runs, on any screen."""
         self._writing_state = False
@@ -133,6 +138,13 @@ class QadApp(App[None]):
         self.started_at = self._last_input_at = now()
         """Unix time."""
         self._ticks = 0
+
+    @cached_property
+    def runs(self) -> FleetModel:
+        """The known set of runs; for the thread that looks, which imports what reads them."""
+        from qad_tui.fleet_model import FleetModel
+
+        return FleetModel(self.roots, clock=self.now)
 
     def on_load(self) -> None:
         """Have threads that nobody waits for, and an end by signal that leaves the terminal as it was."""
@@ -159,10 +171,15 @@ class QadApp(App[None]):
         self.push_screen(RunDetailScreen(path, tab=tab))
 
     def new_run(self, start_from: Path | str, changes: Sequence[str] = ()) -> None:
-        """Open the form of a new run that starts from a run's folder or an experiment, with changes `key=value`."""
+        """Go to New with a run's folder or an experiment in its form, and changes `key=value`; escape comes back."""
         from qad_tui.screens.new_run import NewRunScreen
 
-        self.push_screen(NewRunScreen(start_from, changes))
+        self.action_go("new")
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        screen = self.screen
+        assert isinstance(screen, NewRunScreen)
+        screen.begin_with(start_from, changes)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Commands of the palette: Textual's, the places, and every key of the screen below."""
@@ -191,6 +208,7 @@ class QadApp(App[None]):
             while len(self.screen_stack) > 1:
                 self.pop_screen()
         else:
+            self.came_from = self.current_mode
             self.switch_mode(place)
 
     def action_toggle_pause(self) -> None:

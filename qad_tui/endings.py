@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from qad_core.slurm.answers import MOST_IDS
-from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing
 from qad_core.slurm.jobs import is_finished
-from qad_core.slurm.records import AccountingEntry
+
+if TYPE_CHECKING:
+    from qad_core.slurm.client import SlurmClient
+    from qad_core.slurm.records import AccountingEntry
 
 MOST_TRIES = 6
 """So often the accounts may answer without knowing a job's end, which they learn some seconds late or never."""

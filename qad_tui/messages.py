@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from qad_tui.fleet import Fleet
-from qad_tui.settings import State
-from qad_tui.slurm_watch import SlurmSnapshot
+if TYPE_CHECKING:
+    from qad_tui.fleet import Fleet
+    from qad_tui.settings import State
+    from qad_tui.slurm_watch import SlurmSnapshot
 
 
 @dataclass

@@ -9,11 +9,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from qad_tui.fleet import Fleet, RunRow
-from qad_tui.formats import format_fraction, format_loss, short_run_name
-from qad_tui.states import LOOKS, RowState
+from qad_core.run.show import show_verdict
+from qad_tui.formats import format_loss, short_run_name
+from qad_tui.states import LOOKS
+
+if TYPE_CHECKING:
+    from qad_tui.fleet import Fleet, RunRow
+    from qad_tui.states import RowState
 
 Way = Literal["off", "terminal", "desktop"]
 NOTIFY_SECONDS = 5
@@ -91,5 +95,5 @@ def _words(row: RunRow) -> str:
     run, words = row.run, row.view.outlook.words
     if row.state != "done" or run.last_kl is None:
         return words
-    won = f", {format_fraction(run.recovered)} of the gap won back" if run.recovered is not None else ""
+    won = f", {show_verdict(run.recovered, digits=0)}" if run.recovered is not None else ""
     return f"{words}: held-out KL {format_loss(run.last_kl)}{won}"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from qad_core.run.metrics import MetricsLine, Number
-from qad_core.run.store import RunSummary
-from qad_core.slurm.links import LinkView
+from qad_core.run.show import is_worse, show_won_back
 from qad_core.slurm.stages import LOCAL_STAGES, STAGES
-from qad_core.slurm.views import RunView
 from qad_tui.curve_data import loss_of_line
-from qad_tui.fleet import RunRow
 from qad_tui.formats import (
     MISSING,
     format_duration,
@@ -23,6 +20,13 @@ from qad_tui.formats import (
     progress_fraction,
 )
 from qad_tui.states import HEALTH_LOOKS, LOOKS, state_phrase
+
+if TYPE_CHECKING:
+    from qad_core.run.metrics import MetricsLine, Number
+    from qad_core.run.store import RunSummary
+    from qad_core.slurm.links import LinkView
+    from qad_core.slurm.views import RunView
+    from qad_tui.fleet import RunRow
 
 STALE_SECONDS = 30.0
 """A running run without a change for so long is called out."""
@@ -102,7 +106,8 @@ def evaluations(run: RunSummary) -> list[Text]:
     if run.first_kl is not None and len(run.evaluations) > 1:
         facts.append(named("plain PTQ", format_loss(run.first_kl)))
     if run.recovered is not None:
-        facts.append(named("gap won back", format_fraction(run.recovered), "bold"))
+        style = "bold red" if is_worse(run.recovered) else "bold"
+        facts.append(named("gap won back", show_won_back(run.recovered, digits=0), style))
     if (agreement := newest.get("eval/top1_agreement")) is not None:
         facts.append(named("top-1 agreement", format_fraction(agreement)))
     return facts
@@ -122,7 +127,8 @@ def evaluation_table(run: RunSummary) -> list[Text]:
     if newest.get("step") != 0:
         lines.append(_evaluation_line(f"now, step {newest.get('step')}", newest, "bold"))
     if run.recovered is not None:
-        lines.append(_table_line("gap won back", (format_fraction(run.recovered),), "bold green"))
+        style = "bold red" if is_worse(run.recovered) else "bold green"
+        lines.append(_table_line("gap won back", (show_won_back(run.recovered, digits=0),), style))
     return lines
 
 

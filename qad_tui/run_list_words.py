@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from qad_tui.fleet import RunRow
-from qad_tui.states import LOOKS, RowState, state_word
+from qad_tui.states import LOOKS, state_word
+
+if TYPE_CHECKING:
+    from qad_tui.states import RowState
 
 
 def describe_list(rows: Sequence[RunRow], *, shown: int, needle: str, selected: int) -> Text:

@@ -14,19 +14,21 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qad_core.errors import OutsideError, QadError
-from qad_core.run.jobs import Job
 from qad_core.slurm.answers import MOST_IDS, NOT_ASKED_YET, SlurmAnswers
-from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import SlurmMissing
 from qad_core.slurm.jobs import is_finished
-from qad_core.slurm.partitions import PartitionEntry
 from qad_core.slurm.polling import Need, Pace, Polled, next_question, soonest_question
 from qad_core.slurm.queue_view import own_name
-from qad_core.slurm.records import QueueEntry
 from qad_tui.endings import Endings
+
+if TYPE_CHECKING:
+    from qad_core.run.jobs import Job
+    from qad_core.slurm.client import SlurmClient
+    from qad_core.slurm.partitions import PartitionEntry
+    from qad_core.slurm.records import QueueEntry
 
 QUESTION_SECONDS = 15.0
 """A question is given up after this; a controller that is down is told after 10."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from qad_core.run.health import Severity
-from qad_core.slurm.outlook import OutlookState
-from qad_core.slurm.views import RunView
+if TYPE_CHECKING:
+    from qad_core.run.health import Severity
+    from qad_core.slurm.outlook import OutlookState
+    from qad_core.slurm.views import RunView
 
-RowState = OutlookState | Literal["gone", "asking"]
-"""`gone`: the run folder was there and is no more; `asking`: SLURM knows, and has not said anything yet."""
+    RowState = OutlookState | Literal["gone", "asking"]
+    """`gone`: the run folder was there and is no more; `asking`: SLURM knows, and has not said anything yet."""
 
 
 @dataclass(frozen=True)

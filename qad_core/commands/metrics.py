@@ -13,7 +13,7 @@ from qad_core.run.events import read_run_lines
 from qad_core.run.metrics import MetricsLine, is_evaluation
 from qad_core.run.plot import plot_series
 from qad_core.run.progress import merge_evaluations
-from qad_core.run.show import show_fraction, show_number
+from qad_core.run.show import show_number, show_won_back
 
 NOT_NUMBERS = ("step", "time")
 LAST_LINES = 10
@@ -32,7 +32,7 @@ def show_metrics(run: str, roots: Sequence[Path], *, key: str | None, as_json: b
     else:
         _print_evaluations(merge_evaluations([], [line for line in lines if is_evaluation(line)]))
         _print_training([line for line in lines if not is_evaluation(line)])
-        console().print(f"KL gap won back: {show_fraction(found.recovered)}")
+        console().print(f"KL gap won back: {show_won_back(found.recovered)}")
 
 
 def series(lines: Sequence[MetricsLine], key: str) -> tuple[list[float], list[float]]:

@@ -14,8 +14,8 @@ from qad_core.config.problems import Problem
 from qad_core.errors import ConfigError, ExitCode
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, is_job_id, read_jobs
+from qad_core.run.run_paths import find_run_paths
 from qad_core.run.show import show_duration
-from qad_core.run.store import find_run_paths
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.jobs import never_starts, what_to_do
 from qad_core.slurm.partitions import PartitionEntry

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from qad_core.config.schema import PathsConfig
 from qad_core.run.folder import RunFolder
-from qad_core.run.store import RunSummary, is_run_folder, resolve_run, summarize_run
+from qad_core.run.run_paths import is_run_folder, resolve_run
+from qad_core.run.store import RunSummary, summarize_run
 from qad_core.seen import is_folder
 
 

@@ -17,8 +17,10 @@ from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode, RunError, explain_os_error
 from qad_core.run.failure import Failure
 from qad_core.run.health import Severity
-from qad_core.run.show import show_duration, show_fraction, show_number
-from qad_core.run.store import RunSummary, find_run_paths, log_files, resolve_run, summarize_run
+from qad_core.run.log_files import log_files
+from qad_core.run.run_paths import find_run_paths, resolve_run
+from qad_core.run.show import show_duration, show_number, show_verdict, show_won_back
+from qad_core.run.store import RunSummary, summarize_run
 from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.links import LinkView
 from qad_core.slurm.views import RunView
@@ -129,7 +131,7 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
         facts.append(("loss", f"{show_number(run.loss)}, {show_number(run.tokens_per_s)} tokens/s"))
     if run.recovered is not None:
         since = f"{show_number(run.first_kl)} at step 0, {show_number(run.last_kl)} now"
-        facts.append(("KL", f"{since}, {show_fraction(run.recovered)} won back"))
+        facts.append(("KL", f"{since}, {show_verdict(run.recovered)}"))
     elif run.first_kl is not None:
         facts.append(("KL", f"{show_number(run.first_kl)} at step 0"))
     if run.eta_seconds is not None:
@@ -208,7 +210,7 @@ def _print_table(views: Sequence[RunView]) -> None:
             show_number(run.loss),
             show_number(run.first_kl),
             show_number(run.last_kl),
-            show_fraction(run.recovered),
+            show_won_back(run.recovered, brief=True),
             show_duration(run.eta_seconds),
             age,
         )

@@ -19,7 +19,7 @@ from qad_core.launch.ranks import Ending, output_tail
 from qad_core.launch.requirements import require_trainer
 from qad_core.launch.run_local import run_local
 from qad_core.launch.watch import Watch, evaluation_words
-from qad_core.run.show import show_fraction, show_number
+from qad_core.run.show import show_number, show_verdict
 from qad_core.run.status import read_status, write_status
 from qad_core.run.store import RunSummary, summarize_run
 
@@ -91,9 +91,7 @@ def describe_plan(plan: LaunchPlan, resolved: ResolvedConfig) -> str:
 def _ending_words(run: RunSummary) -> str:
     if run.recovered is None:
         return run.words
-    closer = run.recovered >= 0
-    verdict = f"{show_fraction(run.recovered)} won back" if closer else "further from the teacher than before"
-    won = f"KL {show_number(run.first_kl)} -> {show_number(run.last_kl)}, {verdict}"
+    won = f"KL {show_number(run.first_kl)} -> {show_number(run.last_kl)}, {show_verdict(run.recovered)}"
     return f"{run.words}: {won}"
 
 

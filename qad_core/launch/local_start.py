@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from qad_core.run.jobs import Job
-from qad_core.run.store import process_lives
+from qad_core.run.state import process_lives
 
 
 def find_living(jobs: Sequence[Job]) -> Job | None:

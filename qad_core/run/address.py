@@ -12,7 +12,7 @@ from pathlib import Path
 
 from qad_core.config.schema import PathsConfig
 from qad_core.run.folder import RunFolder
-from qad_core.run.store import is_run_folder
+from qad_core.run.run_paths import is_run_folder
 
 
 def address(folder: RunFolder, environ: Mapping[str, str] | None = None) -> str:

@@ -6,9 +6,10 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from qad_core.run.metrics import MetricsLine
+if TYPE_CHECKING:
+    from qad_core.run.metrics import MetricsLine
 
 XAxis = Literal["step", "tokens", "time"]
 X_AXES: tuple[XAxis, ...] = ("step", "tokens", "time")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qad_core.config.load import config_values, read_resolved
 from qad_core.errors import QadError
 from qad_core.run.metrics import Number
-from qad_core.run.show import show_fraction, show_number
+from qad_core.run.show import show_number, show_won_back
 from qad_core.run.store import RunSummary
 from qad_core.seen import is_there
 
@@ -42,7 +42,7 @@ def result_rows(runs: Sequence[RunSummary]) -> list[tuple[str, tuple[str, ...]]]
     rows += [
         (f"{label}, first -> last", tuple(_first_and_last(run, key) for run in runs)) for label, key in EVALUATIONS
     ]
-    return [*rows, ("KL gap won back", tuple(show_fraction(run.recovered) for run in runs))]
+    return [*rows, ("KL gap won back", tuple(show_won_back(run.recovered) for run in runs))]
 
 
 def find_differences(runs: Sequence[RunSummary]) -> Differences:

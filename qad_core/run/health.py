@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
 from qad_core.run.health_rules import (
     EvaluationRule,
@@ -23,7 +24,9 @@ from qad_core.run.health_rules import (
 )
 from qad_core.run.metrics import MetricsLine, is_evaluation
 from qad_core.run.show import show_duration
-from qad_core.run.status import Status
+
+if TYPE_CHECKING:
+    from qad_core.run.status import Status
 
 __all__ = ["Finding", "HealthWatch", "Severity", "find_stall", "worst_of"]
 

@@ -1,42 +1,27 @@
-"""Finds run folders and says what each run is doing, from its files and the processes of this machine.
+"""What each run is doing, from its files and the processes of this machine.
 
-Owns the state in plain words. It only reads; a `RunStore` that is kept reads each metrics file, or the event files
-of other scripts, on from where it stopped, so that a refresh costs what has been written since.
+Which folders are runs is `run_paths.py`'s, what their state is called `state.py`'s. It only reads; a `RunStore` that
+is kept reads each metrics file, or the event files of other scripts, on from where it stopped, so that a refresh
+costs what has been written since.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import socket
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import psutil
-
-from qad_core.errors import RunError
 from qad_core.run.folder import RunFolder
 from qad_core.run.health import Finding, find_stall
 from qad_core.run.health_rules import loss_of
 from qad_core.run.metrics import MetricsLine
 from qad_core.run.metrics_digest import Digest, EventDigest, MetricsDigest
 from qad_core.run.progress import eta_seconds, recovered_fraction
-from qad_core.run.redact import shorten
+from qad_core.run.run_paths import find_run_paths, is_ours
+from qad_core.run.state import State, describe, run_state, writer_lives
 from qad_core.run.status import Status, read_status
-
-State = Literal["running", "done", "stopped", "failed", "killed", "never started", "foreign"]
-"""`stopped` can be resumed; `killed` wrote no end and its process is gone; `foreign` is a folder of older scripts."""
-
-SILENCE_SECONDS = 300.0
-"""A run on another machine counts as alive for so long after its last update."""
-CLOCK_SLACK_SECONDS = 2.0
-LONGEST_ERROR = 600
-"""Characters of an error beside a state."""
-RANK_SUFFIX = re.compile(r"_rank(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -185,7 +170,7 @@ class RunStore:
         """
         seen = self._seen.get(path) or self._see(path)
         stamps = (_stamp_of(seen.files[0]), _stamp_of(seen.files[1]))
-        if stamps == (_NO_FILE, _NO_FILE) and not _is_ours(RunFolder(path)):
+        if stamps == (_NO_FILE, _NO_FILE) and not is_ours(RunFolder(path)):
             return _summarize_foreign(path, seen)
         known = seen.summary if stamps == seen.stamps else None
         if known is not None and known.status is not None:
@@ -242,123 +227,9 @@ def summarize_run(path: Path) -> RunSummary:
     return RunStore([]).summarize(path)
 
 
-def resolve_run(name_or_path: str, roots: Sequence[Path]) -> Path:
-    """Folder of the run of this path, or else of this name below a root.
-
-    Raises RunError with the nearest names when there is none.
-    """
-    path = Path(name_or_path)
-    if is_run_folder(path):
-        return path
-    known = {found.name: found for found in reversed(list(find_run_paths(roots)))}
-    if name_or_path in known:
-        return known[name_or_path]
-    places = ", ".join(str(root) for root in roots) or "no folder"
-    near = difflib.get_close_matches(name_or_path, known, n=3, cutoff=0.4)
-    hint = f"Nearest: {', '.join(near)}." if near else f"Runs here: {', '.join(sorted(known)) or 'none'}."
-    raise RunError(f"There is no run {name_or_path!r} in {places}.", hint)
-
-
-def find_run_paths(roots: Sequence[Path]) -> Iterator[Path]:
-    """Run folders among the roots and their direct children, each once.
-
-    Raises RunError for a root that may not be read; a root that is not there has no runs.
-    """
-    found: set[Path] = set()
-    for root in roots:
-        for path in (root, *_children(root)):
-            if path.absolute() not in found and is_run_folder(path):
-                found.add(path.absolute())
-                yield path
-
-
-def is_run_folder(path: Path) -> bool:
-    """Whether a folder holds a run of ours, or one of the scripts that this product replaces."""
-    folder = RunFolder(path)
-    return _is_ours(folder) or _is_foreign(folder)
-
-
-def run_state(folder: RunFolder, status: Status | None, *, alive: bool) -> State:
-    """The state of a run from its last status and whether its writer lives."""
-    if status is None:
-        return "never started" if _is_ours(folder) else "foreign"
-    if status.phase in ("done", "stopped", "failed"):
-        return status.phase
-    return "running" if alive else "killed"
-
-
-def describe(state: State, status: Status | None) -> str:
-    """The state and its circumstance in a few words."""
-    if status is None:
-        return "made by other scripts" if state == "foreign" else state
-    at = f"at step {status.step} of {status.train_iterations}"
-    if state == "running":
-        return status.phase if status.phase == "training" else f"{status.phase}, {at}"
-    if state == "stopped":
-        return f"stopped {at}{f' by {status.reason}' if status.reason else ''}, can be resumed"
-    if state == "failed":
-        return f"failed {at}: {shorten(status.error, LONGEST_ERROR)}" if status.error else f"failed {at}"
-    if state == "killed":
-        return f"killed while {status.phase} {at}, can be resumed"
-    return state
-
-
-def writer_lives(status: Status, *, now: float | None = None) -> bool:
-    """Whether the process that wrote a status still lives, or wrote a short while ago on another machine."""
-    if status.host != socket.gethostname():
-        return (now if now is not None else time.time()) - status.updated < SILENCE_SECONDS
-    return process_lives(status.pid, before=status.updated)
-
-
-def process_lives(pid: int, *, before: float) -> bool:
-    """Whether process `pid`, started before a Unix time, runs here; a later process of that number is another."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < before + CLOCK_SLACK_SECONDS
-    except (psutil.NoSuchProcess, ValueError):
-        return False
-
-
-def log_files(folder: RunFolder, *, rank: int | None = None) -> list[Path]:
-    """Logs for people, oldest first; of one rank when given. The record of the environment is none."""
-    logs = [path for path in folder.logs.glob("*.log") if not path.name.endswith(".env.log")]
-    chosen = [path for path in logs if rank is None or rank_of_log(path) == rank]
-    return sorted(chosen, key=lambda path: (_modified(path), path.name))
-
-
-def rank_of_log(path: Path) -> int:
-    """Rank of a log: `..._rank3.log` is 3, a name without it 0."""
-    match = RANK_SUFFIX.search(path.stem)
-    return int(match.group(1)) if match else 0
-
-
-def _is_ours(folder: RunFolder) -> bool:
-    return any(path.is_file() for path in (folder.config, folder.status, folder.metrics, folder.identity))
-
-
-def _is_foreign(folder: RunFolder) -> bool:
-    return (folder.path / "checkpoints").is_dir() and folder.event_files.is_dir()
-
-
-def _children(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise RunError(f"The folder {root} may not be read.", "Ask its owner, or name another root.") from error
-
-
 def _stamp_of(path: Path) -> Stamp:
     try:
         stat = os.stat(path)
     except (FileNotFoundError, PermissionError):
         return _NO_FILE
     return Stamp(stat.st_mtime, stat.st_size, stat.st_ino, stat.st_mtime_ns)
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except (FileNotFoundError, PermissionError):
-        return 0.0

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from qad_core.run.jobs import Job
-from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import AccountingUnavailable, SlurmMissing, SlurmUnavailable
 from qad_core.slurm.jobs import is_finished
-from qad_core.slurm.records import AccountingEntry, QueueEntry
+
+if TYPE_CHECKING:
+    from qad_core.run.jobs import Job
+    from qad_core.slurm.client import SlurmClient
+    from qad_core.slurm.records import AccountingEntry, QueueEntry
 
 MOST_IDS = 1000
 """Jobs asked about in one call: a command takes no argument above 128 KiB."""

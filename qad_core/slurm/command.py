@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 from qad_core.errors import RunError
@@ -52,18 +52,22 @@ def run_in_time(
     Raises SlurmUnavailable when it takes longer than `seconds`. Then, and when we are interrupted, its whole
     process group is killed.
     """
-    with subprocess.Popen(
-        command,
-        env=dict(environ),
-        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    with (
+        _ctrl_c_held() as let_go,
+        subprocess.Popen(
+            command,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
         try:
+            let_go()
             stdout, stderr = process.communicate(stdin, timeout=seconds)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
@@ -72,3 +76,21 @@ def run_in_time(
                 raise no_answer(f"{Path(command[0]).name} said nothing in {seconds:g} s") from error
             raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+@contextlib.contextmanager
+def _ctrl_c_held() -> Generator[Callable[[], None]]:
+    """Keep Ctrl-C waiting until what is yielded is called, or the end.
+
+    One that came while the command is being started would leave it to itself: in its own session it does not hear
+    of Ctrl-C, and an sbatch could put a job into the queue minutes after we have said what is there.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield let_go
+    finally:
+        let_go()

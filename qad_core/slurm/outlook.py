@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qad_core.run.show import show_duration
+from qad_core.run.state import SILENCE_SECONDS, describe
 from qad_core.run.status import ENDED, Status
-from qad_core.run.store import SILENCE_SECONDS, RunSummary, describe
+from qad_core.run.store import RunSummary
 from qad_core.slurm.links import LinkView
 
 OutlookState = Literal[

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from qad_core.run.jobs import Job
 from qad_core.slurm.jobs import (
     ending_words,
     is_finished,
@@ -25,6 +24,9 @@ from qad_core.slurm.jobs import (
     state_words,
 )
 from qad_core.slurm.records import QueueEntry
+
+if TYPE_CHECKING:
+    from qad_core.run.jobs import Job
 
 COMMENT_PREFIX = "qad:"
 """How the comment of a run's link begins; its submission's token follows."""

@@ -5,11 +5,13 @@ Pure: from the outlook, the trainer's phase and its steps. A run that does nothi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from qad_core.run.status import Phase, Status
-from qad_core.run.store import RunSummary
-from qad_core.slurm.outlook import Outlook
+if TYPE_CHECKING:
+    from qad_core.run.status import Phase, Status
+    from qad_core.run.store import RunSummary
+    from qad_core.slurm.outlook import Outlook
+
 
 Stage = Literal["queued", "container", "starting", "data", "teacher", "student", "first step", "steady"]
 STAGES: tuple[Stage, ...] = ("queued", "container", "starting", "data", "teacher", "student", "first step", "steady")

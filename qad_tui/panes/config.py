@@ -24,6 +24,7 @@ from qad_tui.widgets.filter_line import FilterLine
 if TYPE_CHECKING:
     from qad_core.config.listing import ConfigLine
 
+NO_FILE = -1.0
 WORDS_BESIDE_NAME = 66
 """Cells of what is said beside the other run's name."""
 
@@ -35,6 +36,7 @@ class ConfigWanted:
     path: Path
     other: Path | None
     stamps: tuple[float, float]
+    """When each was changed, Unix time; NO_FILE for one that is not there."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class ConfigPane(RunPane):
         super().__init__()
         self.lines: Sequence[ConfigLine] = ()
         self.problem = ""
+        self.is_gone = False
+        """Whether the file of what is shown is there no more."""
         self.other: Path | None = None
         self.needle = ""
         self.only_changed = self.only_different = False
@@ -88,6 +92,7 @@ class ConfigPane(RunPane):
     def run_changed(self) -> None:
         """Forget the run before."""
         self.lines, self.problem, self.other, self._read = (), "", None, None
+        self.is_gone = False
 
     def read(self) -> None:
         """Read the config, when it is another one."""
@@ -115,11 +120,16 @@ class ConfigPane(RunPane):
     @on(ConfigRead)
     def _keep(self, message: ConfigRead) -> None:
         self._is_reading = False
-        if (message.wanted.path, message.wanted.other) == (self.path, self.other):
-            self._read, self.lines, self.problem = message.wanted, message.lines, message.problem
-            self._show()
-        else:
+        wanted = message.wanted
+        if (wanted.path, wanted.other) != (self.path, self.other):
             self.read()
+            return
+        was_read = bool(self.lines) and self._read is not None and self._read.other == wanted.other
+        self.is_gone = was_read and bool(message.problem) and min(wanted.stamps) == NO_FILE
+        if not self.is_gone:  # else what was read last stays
+            self.lines, self.problem = message.lines, message.problem
+        self._read = wanted
+        self._show()
 
     @on(ConfigUnchanged)
     def _go_on(self) -> None:
@@ -209,6 +219,8 @@ class ConfigPane(RunPane):
             text.append(f"  ·  {kind} {name} (e, escape)", "bold yellow")
         if self.only_changed:
             text.append("  ·  changed only", "bold yellow")
+        if self.is_gone:
+            text.append("  ·  ⚠ as read last: config.yaml is gone", "bold yellow")
         return text
 
     def _why_empty(self) -> Text:
@@ -225,11 +237,11 @@ def _stamp_of(path: Path | None) -> float:
     try:
         return 0.0 if path is None else RunFolder(path).config.stat().st_mtime
     except OSError:
-        return -1.0
+        return NO_FILE
 
 
 def _why(error: QadError | OSError, wanted: ConfigWanted) -> str:
     for path, stamp in zip((wanted.path, wanted.other), wanted.stamps, strict=True):
-        if stamp < 0 and path is not None:
+        if stamp == NO_FILE and path is not None:
             return f"{path.name} has no config.yaml: it was made by other scripts, or its folder is gone."
     return str(error) if isinstance(error, QadError) else f"config.yaml cannot be read: {error.strerror}"

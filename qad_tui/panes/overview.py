@@ -15,8 +15,6 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 from textual.worker import Worker, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
-from qad_core.slurm.views import RunView
-from qad_tui.fleet import RunRow
 from qad_tui.panes.base import RunPane
 from qad_tui.widgets.failure_card import FailureCard
 from qad_tui.widgets.status_card import (
@@ -31,6 +29,8 @@ from qad_tui.widgets.status_card import (
 if TYPE_CHECKING:
     from qad_core.run.failure import Failure
     from qad_core.run.store import RunSummary
+    from qad_core.slurm.views import RunView
+    from qad_tui.fleet import RunRow
 
 SETTLE_SECONDS = 0.2
 """A cursor that goes on within this time wants no log read."""

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
-from textual.message import Message
 from textual.widgets import Static
-from textual.worker import Worker, get_current_worker  # pyright: ignore[reportUnknownVariableType]
 
-from qad_core.commands.compare import Exports, export
-from qad_core.errors import QadError, explain_os_error
 from qad_core.run.chart_axes import X_AXES
-from qad_core.run.comparison import Differences, find_differences
 from qad_core.run.store import RunSummary
-from qad_core.seen import is_there
 from qad_tui.charts import SMOOTHINGS, CurveOptions, XRange
 from qad_tui.curve_data import loss_of_line
 from qad_tui.overlay import SIGNS, metric_keys, overlay
+from qad_tui.panes.comparison_reader import ComparisonReader
 from qad_tui.panes.curve_charts import BigChart, starts_of
-from qad_tui.run_follower import LOSS_ONLY, CurveFollower, Curves, CurvesWanted, Followers
+from qad_tui.run_follower import LOSS_ONLY, Curves, CurvesWanted
 from qad_tui.screens.base import QadScreen
 from qad_tui.screens.pick_run import PickRunScreen
 from qad_tui.widgets.chart import PAN_SHARE, ZOOM_FACTOR, ChartView
@@ -37,30 +32,6 @@ from qad_tui.widgets.words import Words
 MOST_RUNS = len(SIGNS)
 ONE_CHART_ACTIONS = frozenset({"next_metric", "zoom", "show_all", "step", "toggle_cursor"})
 NOT_LISTED = "it is not among the runs that are shown; its folder may be gone"
-
-
-@dataclass
-class RunCurvesRead(Message, bubble=False):
-    """One run's metrics were read on."""
-
-    path: Path
-    curves: Curves
-
-
-@dataclass
-class DifferencesFound(Message, bubble=False):
-    """The runs' configs were compared."""
-
-    paths: tuple[Path, ...]
-    differences: Differences
-
-
-@dataclass
-class ExportEnded(Message, bubble=False):
-    """The files were written, or not."""
-
-    written: tuple[Path, ...]
-    problem: str
 
 
 class CompareScreen(QadScreen):
@@ -95,13 +66,11 @@ class CompareScreen(QadScreen):
         """Key of the metric that has the room to itself; None while all are shown."""
         self.view: XRange | None = None
         self.curves: dict[Path, Curves] = {}
-        self.differences: Differences | None = None
-        self._compared: tuple[Path, ...] = ()
         self._known: dict[Path, RunSummary] = {}
-        self._followers = Followers(CurveFollower, MOST_RUNS)
 
     def compose_body(self) -> ComposeResult:
         """Why it is empty, or chart and tables."""
+        yield ComparisonReader(MOST_RUNS)
         yield Static("", id="compare-empty")
         yield Words("", id="compare-problems")
         with Container(id="compare"):
@@ -135,15 +104,10 @@ class CompareScreen(QadScreen):
 
     def refresh_now(self) -> None:
         """Read the metrics on, and the configs where the runs are others."""
+        reader = self.query_one(ComparisonReader)
         for path in self.runs:
-            follower = self._followers.get(path)
-            if follower.ask(self._wanted(path)):
-                self._serve_in_thread(follower)
-        runs = self._summaries()
-        paths = tuple(run.path for run in runs)
-        if paths != self._compared:
-            self._compared, self.differences = paths, None
-            self._compare_in_thread(paths, runs)
+            reader.read_curves(path, self._wanted(path))
+        reader.compare_configs(self._summaries())
 
     def _wanted(self, path: Path) -> CurvesWanted:
         row = self.qad.fleet.rows.get(path)
@@ -155,29 +119,14 @@ class CompareScreen(QadScreen):
         """The runs as last seen; a vanished one stays."""
         return [self._known[path] for path in self.runs if path in self._known]
 
-    @work(thread=True, group="curves")
-    def _serve_in_thread(self, follower: CurveFollower) -> None:
-        worker = cast("Worker[None]", get_current_worker())
-        for curves in follower.serve(lambda: worker.is_cancelled):
-            self.post_message(RunCurvesRead(follower.path, curves))
-
-    @on(RunCurvesRead)
-    def _keep_curves(self, message: RunCurvesRead) -> None:
+    @on(ComparisonReader.CurvesRead)
+    def _keep_curves(self, message: ComparisonReader.CurvesRead) -> None:
         wanted = message.curves.wanted
         if wanted is not None and (wanted.only, wanted.view) == (self.metric, self.view):
             self.curves[message.path] = message.curves
             self.redraw()
 
-    @work(thread=True, group="differences", exclusive=True)
-    def _compare_in_thread(self, paths: tuple[Path, ...], runs: Sequence[RunSummary]) -> None:
-        self.post_message(DifferencesFound(paths, find_differences(runs)))
-
-    @on(DifferencesFound)
-    def _keep_differences(self, message: DifferencesFound) -> None:
-        if message.paths == self._compared:
-            self.differences = message.differences
-            self.redraw()
-
+    @on(ComparisonReader.DifferencesFound)
     def redraw(self) -> None:
         """Draw chart and tables, or why there are none."""
         runs = self._summaries()
@@ -193,7 +142,8 @@ class CompareScreen(QadScreen):
         self._draw_charts(paths)
         gone = frozenset(path for path in paths if (row := self.qad.fleet.rows.get(path)) is None or row.gone)
         dark = self.qad.current_theme.dark
-        self.query_one(ComparisonView).show(runs, self.differences, gone=gone, dark=dark)
+        differences = self.query_one(ComparisonReader).differences
+        self.query_one(ComparisonView).show(runs, differences, gone=gone, dark=dark)
 
     def _draw_charts(self, paths: Sequence[Path]) -> None:
         curves = {path: self.curves[path] for path in paths if path in self.curves}
@@ -332,34 +282,14 @@ class CompareScreen(QadScreen):
         if runs:
             own_loss = loss_of_line(runs[0].last_training or {}).key
             key = own_loss if self.metric in (None, LOSS_ONLY) else self.metric
-            self._export_in_thread(runs, key, self.options)
+            self.query_one(ComparisonReader).export(runs, key, self.options)
 
-    @work(thread=True, group="export", exclusive=True)
-    def _export_in_thread(self, runs: Sequence[RunSummary], key: str, options: CurveOptions) -> None:
-        csv, svg = free_path(Path("compare.csv")), free_path(Path(f"compare-{key.replace('/', '-')}.svg"))
-        exports = Exports(csv, svg, key, options.log_scale, options.x_axis)
-        try:
-            self.post_message(ExportEnded(tuple(path.absolute() for path in export(runs, exports)), ""))
-        except QadError as error:
-            self.post_message(ExportEnded((), str(error)))
-        except OSError as error:
-            self.post_message(ExportEnded((), str(explain_os_error(error))))
-
-    @on(ExportEnded)
-    def _tell_exported(self, message: ExportEnded) -> None:
+    @on(ComparisonReader.Exported)
+    def _tell_exported(self, message: ComparisonReader.Exported) -> None:
         if message.problem:
             self.notify(message.problem, severity="error", markup=False)
         else:
             self.notify(f"Wrote {' and '.join(map(str, message.written))}.", markup=False)
-
-
-def free_path(path: Path) -> Path:
-    """The path, or the first of path-2, path-3, ... that is not there."""
-    number, found = 1, path
-    while is_there(found):
-        number += 1
-        found = path.with_stem(f"{path.stem}-{number}")
-    return found
 
 
 def why_empty() -> Text:

@@ -25,7 +25,6 @@ from qad_tui.panes.draft import DraftPane
 from qad_tui.panes.draft_checker import DraftChecker
 from qad_tui.panes.form import NOTHING_KNOWN, FormPane
 from qad_tui.screens.base import QadScreen
-from qad_tui.screens.confirm import Choice, ConfirmScreen
 from qad_tui.screens.save_experiment import SaveExperimentScreen
 from qad_tui.screens.start_run import StartRunScreen
 from qad_tui.slurm_word import SlurmWord, with_refusal
@@ -55,10 +54,11 @@ class NewRunScreen(QadScreen):
         Binding("escape", "leave", "Back", id="new.back", show=False),
     ]
 
-    def __init__(self, start_from: Path | str | None = None, changes: Sequence[str] = ()) -> None:
-        """An empty form, or one that starts from a run or an experiment, with changes `key=value`."""
+    def __init__(self) -> None:
+        """An empty form; `begin_with` gives it something to start from."""
         super().__init__()
-        self._first = FormModel() if start_from is None else FormModel.from_run(start_from, changes)
+        self._first = FormModel()
+        self._is_cloning = False
         self.draft = NOTHING_KNOWN
         self._checked: FormModel | None = None
         self._start_when_checked = False
@@ -72,7 +72,7 @@ class NewRunScreen(QadScreen):
     @property
     def is_checked(self) -> bool:
         """Whether what is known is of the form as it is now."""
-        return self._checked == self.form
+        return not self._is_cloning and self._checked == self.form
 
     @property
     def known(self) -> Draft:
@@ -91,12 +91,29 @@ class NewRunScreen(QadScreen):
     def on_mount(self) -> None:
         """Read the configs folders, and check what the form starts from."""
         super().on_mount()
-        checker = self.query_one(DraftChecker)
-        checker.list_configs()
-        if self._first.like is not None:
-            checker.make_clone(self._first)
+        self.query_one(DraftChecker).list_configs()
+        self._begin(self._first)
+
+    def begin_with(self, start_from: Path | str, changes: Sequence[str] = ()) -> None:
+        """Put a run or an experiment into the form, with changes `key=value`; undo brings back what was there."""
+        form = FormModel.from_run(start_from, changes)
+        if not self.stands:
+            self._first = form
+            return
+        pane = self.query_one(FormPane)
+        pane.end_search()
+        self._show_form()
+        if pane.was_edited:
+            self.notify("What was in the form before comes back by undo: u.")
+        self._begin(form)
+
+    def _begin(self, form: FormModel) -> None:
+        """Start from a form; one of a run gets first the tag that keeps the two apart."""
+        self._is_cloning = form.like is not None
+        if self._is_cloning:
+            self.query_one(DraftChecker).make_clone(form)
         else:
-            checker.check(self._first)
+            self._take(form)
 
     def on_screen_resume(self) -> None:
         """Look again: files may have changed below another screen."""
@@ -120,12 +137,16 @@ class NewRunScreen(QadScreen):
 
     @on(DraftChecker.Cloned)
     def _keep_clone(self, message: DraftChecker.Cloned) -> None:
-        pane = self.query_one(FormPane)
-        pane.change(message.form)
-        pane.note_kept()
+        self._is_cloning = False
+        self._take(message.form)
         if message.form.changes:
-            pane.go_to(next(iter(message.form.changes)))
-        self.query_one(DraftChecker).check(message.form)
+            self.query_one(FormPane).go_to(next(iter(message.form.changes)))
+
+    def _take(self, form: FormModel) -> None:
+        pane = self.query_one(FormPane)
+        pane.change(form)
+        pane.note_kept()
+        self.query_one(DraftChecker).check(form)
 
     @on(FormPane.Edited)
     def _check_soon(self, message: FormPane.Edited) -> None:
@@ -190,26 +211,14 @@ class NewRunScreen(QadScreen):
         self.query_one(ConfigForm).focus()
 
     def action_leave(self) -> None:
-        """End the search, or come back from the script; else leave, where this screen lies over another."""
+        """End the search, or come back from the script; else go where one came from: the form stays as it is."""
         pane = self.query_one(FormPane)
         if pane.is_searching:
             pane.end_search()
         elif self.has_class("-script"):
             self._show_form()
-        elif len(self.qad.screen_stack) > 1:
-            self._leave_or_ask(was_edited=pane.was_edited)
-
-    def _leave_or_ask(self, *, was_edited: bool) -> None:
-        if not was_edited:
-            self.dismiss()
-            return
-
-        def answered(answer: str | None) -> None:
-            if answer is not None:
-                self.dismiss()
-
-        choice = Choice("leave", "Leave, and lose what was changed here")
-        self.qad.push_screen(ConfirmScreen("Leave this form?", choices=(choice,), no="No, stay"), answered)
+        else:
+            self.qad.action_go(self.qad.came_from)
 
     def action_clone(self) -> None:
         """Pick a run to start from."""
@@ -218,7 +227,7 @@ class NewRunScreen(QadScreen):
 
         def picked(text: str | None) -> None:
             if text is not None:
-                self.query_one(DraftChecker).make_clone(FormModel.from_run(Path(text)))
+                self.begin_with(Path(text))
 
         self.qad.push_screen(PartPicker("Clone a run", picks, "", empty="There is no run to clone yet."), picked)
 
@@ -255,7 +264,7 @@ class NewRunScreen(QadScreen):
         if folder is None:
             return
         self.query_one(FormPane).note_kept()
-        root = next((root for root in self.qad.runs.roots if root.absolute() == folder.parent), None)
+        root = next((root for root in self.qad.roots if root.absolute() == folder.parent), None)
         if root is None:
             self.notify(f"The run is in {folder.parent}, which is not shown here: qad-tui {folder.parent}", timeout=20)
         else:

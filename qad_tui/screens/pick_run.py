@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from qad_tui.fleet import RunRow
@@ -44,6 +44,7 @@ class PickRunScreen(ModalScreen[Path | None]):
             box.border_subtitle = " enter takes · escape leaves "
             yield Input(placeholder="part of a name, a tag or a state", compact=True)
             yield OptionList()
+            yield Static("", id="none")
 
     def on_mount(self) -> None:
         """Show all."""
@@ -80,6 +81,10 @@ class PickRunScreen(ModalScreen[Path | None]):
         options.clear_options()
         options.add_options(_option(row) for row in self._rows if is_wanted(row, needle))
         options.highlighted = 0 if options.option_count else None
+        options.display = bool(options.option_count)
+        said = self.query_one("#none", Static)
+        said.display = not options.display
+        said.update("No run has this in its name, tag or state." if self._rows else "There is no run to pick.")
 
 
 def _option(row: RunRow) -> Option:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Static
 
-from qad_core.launch.local_start import find_living
 from qad_tui.chain_answers import cancelled_words, refusal_words
 from qad_tui.fleet import RunRow
 from qad_tui.formats import short_run_name
 from qad_tui.headless import Answer, run_command
 from qad_tui.messages import RunChosen, RunOpened
-from qad_tui.panes.base import RunPane
-from qad_tui.panes.curves import CurvesPane
-from qad_tui.panes.log import LogPane
-from qad_tui.panes.overview import OverviewPane
 from qad_tui.run_list_words import describe_list, why_empty, why_filtered
 from qad_tui.run_order import SORT_KEYS, is_wanted, sort_rows
 from qad_tui.screens.base import QadScreen
@@ -32,7 +28,14 @@ from qad_tui.widgets.filter_line import FilterLine
 from qad_tui.widgets.run_table import COLUMN_WORDS, RunTable
 from qad_tui.widgets.words import Words
 
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from qad_tui.panes.side import RunSide
+
 CANCEL_PATIENCE_SECONDS = 30
+FOLLOW_SECONDS = 0.3
+"""Keys that come sooner after each other are one movement: to draw a run takes longer than the next key may wait."""
 LIST_PERCENTS = (40, 50, 64, 100)
 """Widths that the list can have where the terminal is split; with the last one it stands alone."""
 SORT_WORDS = {"": "the usual order", "health": "health"}
@@ -74,6 +77,9 @@ class RunsScreen(QadScreen):
     def __init__(self) -> None:
         super().__init__()
         self.needle = ""
+        self._side: RunSide | None = None
+        self._follow_timer: Timer | None = None
+        self._chosen_at = -FOLLOW_SECONDS
 
     def compose_body(self) -> ComposeResult:
         """Table and panes."""
@@ -82,10 +88,6 @@ class RunsScreen(QadScreen):
         yield Static("", id="empty")
         with Horizontal(id="body"):
             yield RunTable(self.qad.settings.state.columns)
-            with Vertical(id="chosen"):
-                yield OverviewPane(compact=True)
-                yield CurvesPane(loss_only=True)
-                yield LogPane()
 
     @property
     def table(self) -> RunTable:
@@ -108,7 +110,16 @@ class RunsScreen(QadScreen):
         for percent in LIST_PERCENTS:
             self.set_class(percent == self.list_percent, f"-list-{percent}")
         if self.shows_side and self.stands:
-            self._show_run(self.table.chosen_path)
+            self.call_after_refresh(self._fill_side)
+
+    async def _fill_side(self) -> None:
+        """Show the run under the cursor; its panes come after the first frame, and only where there is room."""
+        if self._side is None:
+            from qad_tui.panes.side import RunSide
+
+            self._side = RunSide()
+            await self.query_one("#body").mount(self._side)
+        self._side.show_run(self.table.chosen_path)
 
     def catch_up(self) -> None:
         """Also the side, as it was left."""
@@ -143,13 +154,17 @@ class RunsScreen(QadScreen):
         self._show_emptiness()
 
     @on(RunChosen)
-    def _follow_chosen(self, message: RunChosen) -> None:
-        if self.shows_side:
-            self._show_run(message.path)
-
-    def _show_run(self, path: Path | None) -> None:
-        for pane in self.query(RunPane):
-            pane.show_run(path)
+    def _follow_chosen(self) -> None:
+        """Show the run beside the list at once, but while keys follow each other only when they rest."""
+        now = time.monotonic()
+        is_moving = now - self._chosen_at < FOLLOW_SECONDS
+        self._chosen_at = now
+        if self._follow_timer is not None:
+            self._follow_timer.stop()
+        if is_moving:
+            self._follow_timer = self.set_timer(FOLLOW_SECONDS, self._show_side)
+        else:
+            self._show_side()
 
     @on(RunOpened)
     def _open_run(self, message: RunOpened) -> None:
@@ -185,7 +200,8 @@ class RunsScreen(QadScreen):
 
     def action_toggle_log_scale(self) -> None:
         """Linear or logarithmic values of the curve."""
-        self.query_one(CurvesPane).action_toggle_log_scale()
+        if self._side is not None:
+            self._side.curves.action_toggle_log_scale()
 
     def action_filter(self) -> None:
         """Type what to look for."""
@@ -234,13 +250,13 @@ class RunsScreen(QadScreen):
 
     def action_clone_with_fix(self) -> None:
         """Start a new run with the changes that mend the failure of the one beside the list."""
-        if self.shows_side:
-            self.query_one(OverviewPane).clone_with_fix()
+        if self.shows_side and self._side is not None:
+            self._side.overview.clone_with_fix()
 
     def action_copy_command(self) -> None:
         """Copy the command that starts the run beside the list again."""
-        if self.shows_side:
-            self.query_one(OverviewPane).copy_command()
+        if self.shows_side and self._side is not None:
+            self._side.overview.copy_command()
 
     def action_compare(self) -> None:
         """Compare the selected runs."""
@@ -274,6 +290,7 @@ class RunsScreen(QadScreen):
 
     def _cancel_here(self, row: RunRow) -> None:
         """Ask before a run that was started without SLURM is told to save and stop."""
+        from qad_core.launch.local_start import find_living
         from qad_tui.queue_questions import JOBS
         from qad_tui.screens.confirm import Choice, ConfirmScreen
 
@@ -332,4 +349,4 @@ class RunsScreen(QadScreen):
         page = self.query_one("#empty", Static)
         page.display = empty
         if empty:
-            page.update(why_filtered(self.needle) if nothing_wanted else why_empty(self.qad.runs.roots))
+            page.update(why_filtered(self.needle) if nothing_wanted else why_empty(self.qad.roots))

@@ -90,6 +90,7 @@ class StartRunScreen(ModalScreen[Path | None]):
         self._form, self._draft, self._numbers = form, draft, draft.numbers
         self._is_slurm = draft.config.cluster.kind == "slurm"
         self._ready = not self._is_slurm
+        self._is_refused = False
         self._busy_since: float | None = None
         self._options = ChainOptions()
         self._timer: Timer | None = None
@@ -140,7 +141,7 @@ class StartRunScreen(ModalScreen[Path | None]):
 
     @on(ChainOptionsForm.Changed)
     def _options_changed(self, message: ChainOptionsForm.Changed) -> None:
-        self._options, self._ready = message.options, False
+        self._options, self._ready, self._is_refused = message.options, False, False
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(DEBOUNCE_SECONDS, self._dry_run)
@@ -158,11 +159,11 @@ class StartRunScreen(ModalScreen[Path | None]):
     def _show_dry_run(self, message: _DryRun) -> None:
         if message.options != self._options or self._busy_since is not None:
             return
-        self._ready = message.answer.ok
+        self._ready, self._is_refused = message.answer.ok, not message.answer.ok
         preview = self.query_one(ScriptPreview)
         if message.answer.ok:
             needed = message.answer.data["links_needed"]
-            self._say(f"by the run's pace {needed} link(s) are needed" if needed else "", "dim")
+            self._say(f"the run's pace asks for {_links(needed)}" if needed else "", "dim")
             preview.show("what will be submitted", f"{self._command()}\n{describe_dry_run(message.answer)}")
         else:
             self._say("\n".join(f"✗ {problem}" for problem in message.answer.problems), "bold red")
@@ -268,8 +269,9 @@ class StartRunScreen(ModalScreen[Path | None]):
         if not self._is_slurm:
             return "Yes, start it here; it lives on when this screen is closed"
         options = self._options
-        count = "links until it is done" if options.until_done else f"{options.links or '1'} link(s)"
-        return f"Yes, submit {count}" if self._ready else "Yes … once the command has been tried"
+        if self._ready:
+            return f"Yes, submit {'links until it is done' if options.until_done else _links(options.links or '1')}"
+        return f"Yes … once {'what is wrong above is mended' if self._is_refused else 'the command has been tried'}"
 
     def _show_busy(self) -> None:
         if self._busy_since is not None:
@@ -280,3 +282,7 @@ class StartRunScreen(ModalScreen[Path | None]):
         said = self.query_one("#start-said", Static)
         said.display = bool(words)
         said.update(Text(words, style))
+
+
+def _links(count: int | str) -> str:
+    return f"{count} link{'' if str(count) == '1' else 's'}"

@@ -67,7 +67,7 @@ class SystemScreen(QadScreen):
         """Look once, unless a look is under way."""
         if not self._looking:
             self._looking, self._looked_at = True, self.qad.now()
-            self._look_in_thread(self.qad.runs.roots)
+            self._look_in_thread(self.qad.roots)
 
     @work(thread=True, group="machine")
     def _look_in_thread(self, folders: Sequence[Path]) -> None:

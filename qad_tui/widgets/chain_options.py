@@ -19,6 +19,17 @@ AFTER = ("afterok", "afterany", "afternotok", "singleton")
 _NOTHING = "nothing"
 
 
+class TickBox(Checkbox):
+    """Empty until it is ticked: Textual's is crossed always, and told apart by its colour alone."""
+
+    BUTTON_INNER = " "
+
+    def watch_value(self) -> None:
+        """Draw the cross, or none."""
+        self.BUTTON_INNER = "X" if self.value else " "  # pyright: ignore[reportConstantRedefinition]
+        super().watch_value()
+
+
 class ChainOptionsForm(Vertical):
     """Two lines of fields; posts every change."""
 
@@ -48,7 +59,7 @@ class ChainOptionsForm(Vertical):
         with Horizontal(classes="options"):
             yield Label("Links ")
             yield Input("1", type="integer", max_length=3, compact=True, id="links")
-            yield Checkbox("until done", compact=True, id="until-done")
+            yield TickBox("until done", compact=True, id="until-done")
             yield Label("   s a step ")
             yield Input(placeholder=self._pace, type="number", compact=True, id="pace")
         with Horizontal(classes="options"):

@@ -9,6 +9,8 @@ from rich.text import Text
 from textual.widgets import Static
 
 from qad_core.config.catalog import BLANK
+from qad_core.config.forecast import Forecast
+from qad_core.config.forecast_words import cost_words, memory_words
 from qad_core.config.schema import RunConfig
 from qad_core.launch.draft import Draft
 from qad_core.launch.draft_numbers import DraftNumbers
@@ -40,6 +42,8 @@ def describe_draft(form: FormModel, draft: Draft, word: SlurmWord | None) -> Tex
     if config is None or numbers is None:
         return Text("Pick a model and a dataset, or an experiment to start from: enter on a line of the form.", "dim")
     lines = [Text(numbers.run_name, "bold"), *_facts(form, config, numbers)]
+    if draft.forecast is not None:
+        lines += _forecast_facts(draft.forecast)
     if config.cluster.kind == "slurm":
         lines.append(_fact("SLURM", *slurm_words(form, word)))
     lines += [Text(f"note: {note.what}", "yellow") for note in draft.notes]
@@ -103,6 +107,12 @@ def _facts(form: FormModel, config: RunConfig, numbers: DraftNumbers) -> Iterato
     if numbers.time_limit_seconds is not None:
         yield _fact("walltime", _walltime_words(config, numbers))
         yield _fact("links", _links_words(numbers))
+
+
+def _forecast_facts(forecast: Forecast) -> Iterator[Text]:
+    style = {"too large": "bold red", "tight": "yellow"}.get(forecast.verdict, "")
+    yield _fact("memory", memory_words(forecast), style)
+    yield _fact("time", cost_words(forecast.cost))
 
 
 def _folder_words(form: FormModel, numbers: DraftNumbers) -> tuple[str, str]:

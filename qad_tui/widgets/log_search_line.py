@@ -16,6 +16,8 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from qad_tui.widgets.words import Words
+
 _HINT = "enter searches on · ↑ up · ↓ down · escape closes"
 _PLACE_HINT = "percent of the file · enter goes there · escape closes"
 
@@ -57,7 +59,7 @@ class LogSearchLine(Horizontal):
         """Prompt, field, words."""
         yield Static("/", id="log-prompt")
         yield Input(id="log-field", compact=True, select_on_focus=True)
-        yield Static("", id="log-said")
+        yield Words("", id="log-said")
 
     def on_mount(self) -> None:
         """Nothing is shown at first."""
@@ -80,7 +82,7 @@ class LogSearchLine(Horizontal):
 
     def say(self, words: str) -> None:
         """Say something beside the field, or nothing."""
-        self.query_one("#log-said", Static).update(Text(words))
+        self.query_one("#log-said", Words).say(Text(words))
         self._arrange(words)
 
     def action_search(self, forward: bool) -> None:
@@ -111,8 +113,8 @@ class LogSearchLine(Horizontal):
         self.post_message(self.PlaceWanted(min(1.0, max(0.0, share))))
 
     def _arrange(self, words: str | None = None) -> None:
-        said = self.query_one("#log-said", Static)
-        has_words = bool(str(said.content) if words is None else words)
+        said = self.query_one("#log-said", Words)
+        has_words = bool(said.said if words is None else words)
         for node in (self.query_one("#log-prompt"), self.query_one(Input)):
             node.display = self.is_open
         self.display = self.is_open or has_words

@@ -13,6 +13,7 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from qad_core.run.show import is_worse, show_won_back
 from qad_tui.fleet import RunRow
 from qad_tui.formats import (
     MISSING,
@@ -56,7 +57,7 @@ COLUMN_WORDS: dict[str, tuple[str, str]] = {
     "stage": ("Stage", "where a starting run stands"),
     "speed": ("Tokens/s", "newest training speed"),
     "steps": ("Step", "steps done, of all"),
-    "recovered": ("Won back", "share of the gap from plain quantization to the teacher"),
+    "recovered": ("Won back", "share of the KL gap of plain quantization; KL x2 where it has doubled instead"),
     "changed": ("Changed", "since the last sign of life"),
 }
 """Column -> its header, and what it says."""
@@ -166,7 +167,7 @@ def _all_columns(context: RunContext) -> list[LineColumn[RunRow]]:
         column("percent", 5, 2, lambda row: Cell(format_fraction(_fraction(row)))),
         column("loss", 8, 3, _loss_cell),
         column("spark", SPARK_CELLS, 5, _spark_cell, right=False),
-        column("recovered", 8, 10, lambda row: Cell(format_fraction(row.run.recovered))),
+        column("recovered", 8, 10, _won_back_cell),
         column("speed", 8, 8, lambda row: Cell(format_rate(row.run.tokens_per_s))),
         column("eta", 5, 4, lambda row: Cell(format_short_duration(row.eta_seconds))),
         column("changed", 7, 11, lambda row: Cell(_age(row, context.now), "dim")),
@@ -195,6 +196,13 @@ def _health_cell(row: RunRow) -> Cell:
 
 def _loss_cell(row: RunRow) -> Cell:
     return Cell(format_loss(row.run.loss))
+
+
+def _won_back_cell(row: RunRow) -> Cell:
+    recovered = row.run.recovered
+    if recovered is None:
+        return Cell(MISSING)
+    return Cell(show_won_back(recovered, digits=0, brief=True), "red" if is_worse(recovered) else "")
 
 
 def _spark_cell(row: RunRow) -> Cell:

@@ -23,6 +23,8 @@ class Words(Static):
 
 
 def keeps_height(before: Text, after: Text, width: int) -> bool:
-    """Whether two texts surely take as many lines in so many cells: none of their lines is folded."""
+    """Whether two texts surely take as many lines in so many cells: lines that are not the same are not folded."""
     lines = before.split("\n", allow_blank=True), after.split("\n", allow_blank=True)
-    return len(lines[0]) == len(lines[1]) and all(line.cell_len <= width for part in lines for line in part)
+    return len(lines[0]) == len(lines[1]) and all(
+        old.plain == new.plain or max(old.cell_len, new.cell_len) <= width for old, new in zip(*lines, strict=True)
+    )

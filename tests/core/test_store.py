@@ -15,11 +15,14 @@ import pytest
 from qad_core.errors import RunError
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import Job, append_job, local_job, read_jobs
+from qad_core.run.log_files import log_files
 from qad_core.run.metrics import MetricsLine, encode_line
 from qad_core.run.plot import plot_series
 from qad_core.run.progress import eta_seconds, recovered_fraction
+from qad_core.run.run_paths import resolve_run
+from qad_core.run.state import writer_lives
 from qad_core.run.status import Phase, Status, write_status
-from qad_core.run.store import RunStore, find_runs, log_files, resolve_run, summarize_run, writer_lives
+from qad_core.run.store import RunStore, find_runs, summarize_run
 
 
 def make_run(

@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_no_job_untold(login: LoginNode
 
 
 def test_ctrl_c_says_what_is_in_the_queue(login: LoginNode, behind: tuple[str, str]) -> None:
-    folder = wrap(login, "sbatch", 'if [ "$call" = 2 ]; then touch "$here/called"; sleep 60; fi')
+    folder = wrap(login, "sbatch", 'if [ "$call" -ge 2 ]; then touch "$here/called"; sleep 60; exit 1; fi')
     submission = login.start(*login.submit_arguments("interrupted", SHORT_RUN, "--links", "3", *behind))
     wait_for_file(folder / "called")
     submission.send_signal(signal.SIGINT)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from qad_core.run.jobs import Job
+from qad_core.run.state import State
 from qad_core.run.status import Status
-from qad_core.run.store import RunSummary, State
+from qad_core.run.store import RunSummary
 from qad_core.slurm.links import LinkView, view_links
 from qad_core.slurm.outlook import see_run
 from qad_core.slurm.records import AccountingEntry, QueueEntry

@@ -58,7 +58,7 @@ async def test_a_chain_of_two_links_behind_another_job_is_submitted_by_keys(app:
         await pilot.press("a")
         await wait_until(pilot, lambda: "✓ takes the job" in words(app, DraftSummary))
         await submit(app, pilot, links="2", after=other)
-        folder = RunFolder(app.runs.roots[0] / screen.draft.config.run_name)  # type: ignore[union-attr]
+        folder = RunFolder(app.roots[0] / screen.draft.config.run_name)  # type: ignore[union-attr]
         first, second = read_jobs(folder.jobs)
         assert app.screen.path == folder.path  # type: ignore[attr-defined]
         assert first.dependency == f"afterany:{other}" and second.dependency == f"afterany:{first.slurm_job_id}"

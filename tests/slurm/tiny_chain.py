@@ -51,7 +51,7 @@ class LoginNode:
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Run `qad_core ...` beside the test."""
+        """Run `qad_core ...` beside the test; it hears Ctrl-C, also where a shell runs the tests in the background."""
         return subprocess.Popen(
             [sys.executable, "-m", "qad_core.cli", *arguments],
             env=self._environ(None),
@@ -59,6 +59,7 @@ class LoginNode:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def json(self, *arguments: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from qad_core.run.jobs import Job, append_job
 from qad_core.run.store import RunStore, RunSummary
 from qad_tui.app import QadApp
 from qad_tui.overlay import distinct_names
+from qad_tui.panes.comparison_reader import ComparisonReader, free_path
 from qad_tui.panes.curve_charts import BigChart
-from qad_tui.screens.compare import CompareScreen, free_path
+from qad_tui.screens.compare import CompareScreen
 from qad_tui.widgets.chart import ChartView
 from qad_tui.widgets.comparison_view import ComparisonView, describe_comparison
 from qad_tui.widgets.curve_grid import CurveGrid
@@ -42,13 +43,17 @@ async def compare_two(app: QadApp, pilot: Pilot[None], fleet: dict[str, FakeRun]
     await wait_until(pilot, lambda: len(lines_of(app)) == 2)
 
 
+def configs_are_compared(app: QadApp) -> bool:
+    return screen_of(app).query_one(ComparisonReader).differences is not None
+
+
 async def test_runs_selected_in_the_list_are_compared_on_one_chart(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await wait_until(pilot, lambda: len(app.fleet.rows) == len(fleet) + 1)
         await pilot.press("space", "space", "d")
         await wait_until(pilot, lambda: isinstance(app.screen, CompareScreen) and len(lines_of(app)) == 2)
         assert set(screen_of(app).runs) == {fleet["running"].folder.path, fleet["evaluating"].folder.path}
-        await wait_until(pilot, lambda: screen_of(app).differences is not None)
+        await wait_until(pilot, lambda: configs_are_compared(app))
         assert app.screen.query_one(ComparisonView).display
 
 
@@ -58,11 +63,11 @@ async def test_a_run_is_added_and_taken_away_here(app: QadApp, fleet: dict[str, 
         await pilot.press("4")
         await wait_until(pilot, lambda: app.screen.query_one("#compare-empty").display)
         await pilot.press("a")
-        await wait_until(pilot, lambda: bool(app.screen.query(OptionList)))
+        await wait_until(pilot, lambda: any(found.option_count for found in app.screen.query(OptionList)))
         await pilot.press("enter")
         await wait_until(pilot, lambda: len(screen_of(app).runs) == 1)
         await pilot.press("d")
-        await wait_until(pilot, lambda: bool(app.screen.query(OptionList)))
+        await wait_until(pilot, lambda: any(found.option_count for found in app.screen.query(OptionList)))
         await pilot.press("enter")
         await wait_until(pilot, lambda: screen_of(app).runs == [])
 
@@ -120,7 +125,7 @@ async def test_a_run_that_cannot_be_read_is_named_and_the_others_are_compared(
         await wait_until(pilot, lambda: bool(app.fleet.rows))
         await pilot.press("4")
         app.selected = [fleet["running"].folder.path, refused, fleet["done"].folder.path, gone]
-        await wait_until(pilot, lambda: len(lines_of(app)) == 2 and screen_of(app).differences is not None)
+        await wait_until(pilot, lambda: len(lines_of(app)) == 2 and configs_are_compared(app))
         said = words(app, "#compare-problems")
         assert f"⚠ {refused.name} is not compared: Permission denied" in said
         assert "⚠ never-there is not compared: it is not among the runs" in said

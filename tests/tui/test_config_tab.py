@@ -73,6 +73,19 @@ async def test_a_config_that_changes_is_read_again(app: QadApp, fleet: dict[str,
         await wait_until(pilot, lambda: any(line.value == "4e-5" for line in table.rows))
 
 
+async def test_a_config_whose_file_has_gone_stays_as_it_was_read(app: QadApp, fleet: dict[str, FakeRun]) -> None:
+    write_config(fleet["running"], "train.learning_rate=2e-5")
+    async with app.run_test(size=WIDE) as pilot:
+        table = await open_config(app, pilot)
+        shown = len(table.rows)
+        fleet["running"].folder.config.unlink()
+        await wait_until(pilot, lambda: "as read last: config.yaml is gone" in words(app, "#config-words"))
+        assert len(table.rows) == shown > 0
+        write_config(fleet["running"], "train.learning_rate=4e-5")
+        await wait_until(pilot, lambda: any(line.value == "4e-5" for line in table.rows))
+        assert "gone" not in words(app, "#config-words")
+
+
 async def test_a_run_without_a_config_says_why_there_is_none(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     fleet["running"].folder.config.unlink()
     fleet["evaluating"].folder.config.write_text("train: [")

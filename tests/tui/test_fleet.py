@@ -9,7 +9,7 @@ from pathlib import Path
 from qad_core.run.jobs import Job, append_job
 from qad_core.slurm.answers import NOT_ASKED_YET, SlurmAnswers
 from qad_core.slurm.records import parse_queue
-from qad_tui.fleet import MOST_MISSES, FleetModel
+from qad_tui.fleet_model import MOST_MISSES, FleetModel
 from qad_tui.widgets.run_table import RunContext, make_columns
 from tests.core.made_events import write_events
 from tests.tui.conftest import Clock

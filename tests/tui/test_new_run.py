@@ -279,22 +279,34 @@ async def test_a_clone_with_a_fix_goes_on_in_the_runs_folder(app: QadApp) -> Non
         await wait_until(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
-async def test_a_form_that_was_edited_is_left_only_with_a_yes(app: QadApp) -> None:
-    async with app.run_test(size=WIDE) as pilot:
-        app.new_run("tiny")
-        await wait_until(pilot, lambda: isinstance(app.screen, NewRunScreen))
-        screen = app.screen
-        assert isinstance(screen, NewRunScreen)
-        await is_checked(pilot, screen)
+async def test_escape_goes_where_one_came_from_and_the_form_stays(app: QadApp) -> None:
+    async with new_run(app, experiment="") as (screen, pilot):
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        await pilot.press("3", "2")
         await type_value(pilot, screen, "tag", "x")
         await pilot.press("enter", "escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await wait_until(pilot, lambda: app.current_mode == "queue")
+        await pilot.press("2")
+        assert app.screen is screen and screen.form.changes == {"tag": "x"}
+
+
+async def test_a_clone_comes_into_the_form_of_new_and_undo_brings_back_what_was_there(app: QadApp) -> None:
+    run = make_run()
+    async with new_run(app) as (screen, pilot):
+        await type_value(pilot, screen, "tag", "mine")
+        await pilot.press("enter", "1")
+        await wait_until(pilot, lambda: run.path in app.fleet.rows)
+        app.open_run(run.path)
+        await wait_until(pilot, lambda: isinstance(app.screen, RunDetailScreen) and app.screen.stands)
+        detail = app.screen
+        await pilot.press("C")
+        await wait_until(pilot, lambda: app.screen is screen and screen.is_checked)
+        assert screen.form.like == run.path and app.current_mode == "new" and len(app.open_forms) == 1
+        await pilot.press("u")
+        assert screen.form.changes == {"tag": "mine"}
         await pilot.press("escape")
-        assert app.screen is screen
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        await pilot.press("y")
-        await wait_until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        await wait_until(pilot, lambda: app.screen is detail)
 
 
 async def test_a_form_with_problems_is_not_started(app: QadApp) -> None:

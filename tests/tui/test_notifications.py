@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qad_tui.app import QadApp
-from qad_tui.fleet import FleetModel
+from qad_tui.fleet_model import FleetModel
 from qad_tui.notifications import Ending, EndingWatch, terminal_sequence
 from qad_tui.settings import Settings, SettingsStore, State
 from tests.tui.conftest import Clock, list_is_filled, wait_until
@@ -16,7 +16,7 @@ from tests.tui.made_fleet import FakeRun
 
 
 def make_app(root: Path, clock: Clock, tmp_path: Path, **chosen: str) -> QadApp:
-    store = SettingsStore(tmp_path / "home", Settings.model_validate(chosen), State())
+    store = SettingsStore(tmp_path / "home", Settings(**chosen), State())
     return QadApp([root], now=clock, poll_seconds=0.1, settings=store)
 
 
@@ -36,7 +36,7 @@ def test_an_end_is_told_once_and_old_ones_not_at_all(fleet: dict[str, FakeRun], 
     end(fleet["running"])
     (ending,) = watch.look(model.look())
     assert (ending.path, ending.state, ending.is_bad) == (fleet["running"].folder.path, "done", False)
-    assert "of the gap won back" in ending.words
+    assert "of the KL gap won back" in ending.words
     assert not watch.look(model.look())
     fleet["running"].set_status("training", updated=time.time())
     assert not watch.look(model.look())

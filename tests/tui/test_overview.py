@@ -6,6 +6,7 @@ import math
 import shutil
 import threading
 import time
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -13,9 +14,11 @@ from textual.containers import VerticalScroll
 
 from qad_core.commands import outlook
 from qad_core.run.jobs import Job, append_job
+from qad_core.run.store import summarize_run
 from qad_core.slurm.outlook import OutlookState
 from qad_tui.app import QadApp
 from qad_tui.panes.overview import OverviewPane
+from qad_tui.run_facts import evaluation_table, evaluations
 from qad_tui.screens.new_run import NewRunScreen
 from qad_tui.states import LOOKS
 from qad_tui.widgets.failure_card import FailureCard
@@ -68,6 +71,14 @@ async def test_the_overview_compares_teacher_plain_quantization_and_now(app: Qad
         assert "PTQ, step 0              0.4200" in said
         assert "now, step 320" in said and "gap won back" in said
         assert "✓ healthy" in said
+
+
+def test_a_kl_that_has_grown_is_no_negative_share(root: Path) -> None:
+    run = FakeRun(root, "worse", 100, 0.0, first_kl=0.02, final_kl=0.6)
+    run.train(100)
+    summary = summarize_run(run.folder.path)
+    said = "\n".join(line.plain for line in (*evaluations(summary), *evaluation_table(summary)))
+    assert said.count("worse than at step 0: KL x29") == 2 and " -" not in said
 
 
 async def test_a_run_that_diverges_has_its_findings_on_the_screen(app: QadApp, fleet: dict[str, FakeRun]) -> None:

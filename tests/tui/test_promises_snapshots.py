@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from textual.widgets import Input
 from qad_core.machine.disks import DiskState
 from qad_core.machine.gpus import GpuAnswer
 from qad_core.machine.look import MachineState
-from qad_tui import fleet as fleet_module
+from qad_tui import fleet_model as fleet_module
 from qad_tui.app import QadApp
 from qad_tui.panes.chain import ChainPane
 from qad_tui.panes.curve_charts import BigChart
@@ -27,30 +25,16 @@ from qad_tui.screens.new_run import NewRunScreen
 from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.machine_view import MachineView
 from qad_tui.widgets.run_table import RunTable
-from qad_tui.widgets.script_preview import ScriptPreview
 from qad_tui.widgets.status_card import StatusCard
-from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until, words
+from tests.tui.conftest import NOW, POLL_SECONDS, Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, write_config
 from tests.tui.queue_fleet import make_chain, show_cluster
 from tests.tui.test_snapshots_places import HOST
 from tests.tui.test_snapshots_runs import Compare, of_each_size
 
-NOW = 1_790_000_000.0
-REPOSITORY = Path(__file__).parents[2]
 DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 Size = tuple[int, int]
-
-
-@pytest.fixture
-def long_ago(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One moment and one time zone on every machine, for screens that show times of day."""
-    clock.unix_time = NOW
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.fixture
@@ -66,20 +50,6 @@ def app(root: Path, slurm: FakeSlurm, clock: Clock) -> QadApp:
     app.slurm_watch._jitter = lambda: 0.0  # pyright: ignore[reportPrivateUsage]
     app.animation_level = "none"
     return app
-
-
-@pytest.fixture
-def configs(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The repository's configs in the working directory; scripts name no folder of this machine."""
-    shutil.copytree(REPOSITORY / "configs", "configs")
-    for name in ("QAD_CONFIGS", "QAD_CHECKPOINT_ROOT", "DATACACHE_DIR", "LR", "GBS", "MBS"):
-        monkeypatch.delenv(name, raising=False)
-    show = ScriptPreview.show
-
-    def show_elsewhere(preview: ScriptPreview, title: str, text: str) -> None:
-        show(preview, title, text.replace(sys.executable, "python").replace(str(tmp_path), "/home/you"))
-
-    monkeypatch.setattr(ScriptPreview, "show", show_elsewhere)
 
 
 def qad(pilot: Pilot[None]) -> QadApp:
@@ -154,7 +124,7 @@ def test_runs_and_a_root_that_cannot_be_read(
         return scan(folder)
 
     monkeypatch.setattr(fleet_module, "_folders_in", refuse)
-    app.runs.roots = (root, Path("shared"))
+    app.roots = (root, Path("shared"))
     app.settings.problems.append("home/settings.toml: poll_seconds: Input should be a valid number; the defaults hold")
 
     async def run_before(pilot: Pilot[None]) -> None:

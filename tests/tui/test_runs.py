@@ -14,7 +14,7 @@ from textual.events import Key
 from textual.widgets import OptionList, TabbedContent
 
 from qad_core.run.jobs import append_job, local_job
-from qad_tui import fleet as fleet_module
+from qad_tui import fleet_model as fleet_module
 from qad_tui.app import QadApp
 from qad_tui.command import default_roots, main
 from qad_tui.headless import Answer
@@ -49,7 +49,7 @@ def toasts(app: QadApp) -> str:
 async def test_at_80_columns_enter_opens_a_run_and_escape_goes_back(app: QadApp, fleet: dict[str, FakeRun]) -> None:
     async with app.run_test(size=NARROW) as pilot:
         await list_is_filled(app, pilot)
-        assert not app.screen.query_one("#chosen").display
+        assert not app.screen.query("#chosen")
         await pilot.press("j", "enter")
         assert isinstance(app.screen, RunDetailScreen)
         await card_says(app, pilot, "evaluating")

@@ -54,7 +54,9 @@ def run_is_opened(app: QadApp) -> bool:
 def list_is_shown(app: QadApp) -> bool:
     """Whether the list is there, and the run beside it where there is room."""
     charts, logs = app.screen.query(BigChart), app.screen.query(LogView)
-    return app.size.width < 100 or (all(chart.chart is not None for chart in charts) and all(log.lines for log in logs))
+    if app.size.width < 100:
+        return True
+    return all(chart.chart is not None for chart in charts) and any(logs) and all(log.lines for log in logs)
 
 
 @of_each_size

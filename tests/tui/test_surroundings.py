@@ -20,7 +20,7 @@ from qad_tui.app import QadApp
 from qad_tui.chart_drawing import draw_chart
 from qad_tui.charts import CurveOptions
 from qad_tui.daemon_threads import DaemonThreads
-from qad_tui.fleet import FleetModel
+from qad_tui.fleet_model import FleetModel
 from qad_tui.run_follower import CurveFollower, CurvesWanted
 from qad_tui.settings import HOME_VARIABLE, SETTINGS_NAME, STATE_NAME, load_settings
 from tests.tui.conftest import Clock, list_is_filled, wait_until

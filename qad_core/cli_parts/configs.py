@@ -1,0 +1,87 @@
+"""The groups `data` and `config`: what configs can name, and what becomes a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qad_core.cli_parts.arguments import AsJson, Description, Experiment, Out, Overrides, Overwrite, Roots, Run
+
+data_app = typer.Typer(help="Datasets and their preparation into tokens.", no_args_is_help=True)
+config_app = typer.Typer(help="Configs.", no_args_is_help=True)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A dataset of configs/datasets, or an experiment.")],
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model of configs/models whose tokenizer is used.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Text, JSONL or Parquet to read instead; for a hub dataset, copies.")
+    ] = None,
+) -> int:
+    """Turn a dataset's text into tokens."""
+    from qad_core.commands import data as command
+
+    return command.prepare_data(name, overrides or [], model=model, source=source)
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """Show the datasets that configs can name."""
+    from qad_core.commands import data as command
+
+    command.list_data(as_json=as_json)
+
+
+@config_app.command("show")
+def config_show(
+    experiment: Annotated[str, typer.Argument(help="An experiment, or a run folder or its name.")],
+    overrides: Overrides = None,
+    root: Roots = None,
+) -> None:
+    """Print an experiment's or a run's config as resolved, with where each value came from."""
+    from qad_core.commands import check as command
+
+    command.show_config(experiment, overrides or [], root or [])
+
+
+@config_app.command("list")
+def config_list(as_json: AsJson = False) -> None:
+    """Show the experiments, models, datasets, layouts and clusters that can be named."""
+    from qad_core.commands import config_list as command
+
+    command.list_configs(as_json=as_json)
+
+
+@config_app.command("save")
+def config_save(
+    experiment: Experiment,
+    out: Out,
+    overrides: Overrides = None,
+    description: Description = "",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an experiment with changes as an experiment of its own: parts by name, and the values over them."""
+    from qad_core.commands import config_save as command
+
+    command.save(experiment, overrides or [], command.SaveOptions(out, description, overwrite, as_json))
+
+
+@config_app.command("clone")
+def config_clone(
+    run: Run,
+    out: Out,
+    changes: Overrides = None,
+    description: Description = "",
+    overwrite: Overwrite = False,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's config as an experiment, with changes and a tag that keeps the two runs apart."""
+    from qad_core.commands import config_save as command
+
+    command.clone(run, changes or [], root or [], command.SaveOptions(out, description, overwrite, as_json))

@@ -1,0 +1,32 @@
+"""Commands that are run to their end or their timeout: none outlives a Ctrl-C. No cluster is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import Any
+
+import psutil
+import pytest
+
+from qad_core.slurm.command import run_in_time
+
+
+def test_ctrl_c_while_a_command_is_being_started_ends_that_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    class InterruptedStart(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", InterruptedStart)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_time(["sleep", "60"], os.environ, 60)
+    assert not psutil.pid_exists(started[0])
+    with pytest.raises(KeyboardInterrupt):  # the next one is heard at once again
+        os.kill(os.getpid(), signal.SIGINT)
