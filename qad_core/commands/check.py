@@ -10,6 +10,8 @@ from qad_core.commands.experiment import describe_config, with_tag
 from qad_core.commands.output import console, error_console, make_table, print_json, print_notes, print_problems
 from qad_core.commands.runs import find_run_folder
 from qad_core.config.checks import check_experiment
+from qad_core.config.forecast import Forecast, forecast_run, memory_notes
+from qad_core.config.forecast_words import cost_words, forecast_data, memory_rows, memory_words
 from qad_core.config.load import dump_resolved, load_experiment, read_resolved
 from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
@@ -26,10 +28,12 @@ def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json
     if resolved is not None and not problems:
         problems = _ask_slurm(resolved.config)
     data = describe_config(resolved.config) if resolved else None
-    notes = resolved.notes if resolved else ()
+    forecast = forecast_run(resolved.config) if resolved else None
+    notes = [*(resolved.notes if resolved else ()), *memory_notes(forecast)]
     if as_json:
         listed = [dataclasses.asdict(note) for note in notes]
-        print_json({**data, "notes": listed} if data else None, problems)
+        predicted = forecast_data(forecast) if forecast else {}
+        print_json({**data, **predicted, "notes": listed} if data else None, problems)
         return ExitCode.USER_ERROR if problems else ExitCode.DONE
     print_notes(notes)
     if problems:
@@ -39,8 +43,22 @@ def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json
         for key, value in data.items():
             table.add_row(key.replace("_", " "), str(value))
         console().print(table)
+    if forecast:
+        _print_forecast(forecast)
+    if data and not problems:
         console().print("No problem found.")
     return ExitCode.USER_ERROR if problems else ExitCode.DONE
+
+
+def _print_forecast(forecast: Forecast) -> None:
+    """The memory of a rank by its parts, against the device's, and what the run takes."""
+    table = make_table("memory a rank", ">GiB")
+    for part, size in memory_rows(forecast.memory):
+        table.add_row(part, size)
+    out = console()
+    out.print(table)
+    out.print(f"memory {memory_words(forecast)}", markup=False)
+    out.print(f"time {cost_words(forecast.cost)}", markup=False)
 
 
 def _ask_slurm(config: RunConfig) -> list[Problem]:

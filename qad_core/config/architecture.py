@@ -1,7 +1,7 @@
-"""The shape of a model, read from the config.json of a transformers folder.
+"""The shape of a model, read from the config.json of a transformers folder; and where each model's shape comes from.
 
 Owns which architectures the product takes and how their keys are called. Sources: transformers'
-`Qwen3Config` and `LlamaConfig`; version 5 writes `rope_parameters` where version 4 wrote
+`Qwen3Config`, `Qwen3MoeConfig` and `LlamaConfig`; version 5 writes `rope_parameters` where version 4 wrote
 `rope_theta` and `rope_scaling`, and both are read.
 """
 
@@ -16,10 +16,16 @@ from pydantic import ValidationError
 
 from qad_core.config.paths import resolve_teacher_weights, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.config.teacher_config import read_teacher_config
 from qad_core.errors import ConfigError
 from qad_core.seen import is_file
 
-_FAMILIES: Mapping[str, Literal["qwen3", "llama"]] = {"Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
+Family = Literal["qwen3", "llama", "qwen3_moe"]
+_FAMILIES: Mapping[str, Family] = {
+    "Qwen3ForCausalLM": "qwen3",
+    "LlamaForCausalLM": "llama",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+}
 _SHAPE_KEYS: Mapping[str, str] = {
     "num_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
@@ -36,6 +42,17 @@ _REFUSED: tuple[tuple[str, object, str], ...] = (
     ("quantization_config", None, "weights must be in bf16, fp16 or fp32"),
 )
 """(key, the only value taken, why); an absent key has that value."""
+_REFUSED_OF_EXPERTS: tuple[tuple[str, object, str], ...] = (
+    ("decoder_sparse_step", 1, "every layer has experts"),
+    ("mlp_only_layers", [], "every layer has experts"),
+)
+"""As `_REFUSED`, of a `qwen3_moe`."""
+_EXPERT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "num_moe_experts": ("num_experts", "num_local_experts"),
+    "moe_router_topk": ("num_experts_per_tok",),
+    "moe_ffn_hidden_size": ("moe_intermediate_size",),
+}
+"""Field -> the key's spellings: transformers 5 writes `num_local_experts` where version 4 wrote `num_experts`."""
 _DEFAULT_ROPE_THETA = 10_000.0
 """transformers' own where config.json names none."""
 
@@ -44,19 +61,15 @@ def read_architecture(folder: Path) -> ArchitectureConfig:
     """The shape in `folder`/config.json.
 
     Raises ConfigError when the file is not there, is not JSON, or is of another architecture than
-    Qwen3ForCausalLM and LlamaForCausalLM without biases, sliding windows or packed weights.
+    Qwen3ForCausalLM, LlamaForCausalLM and Qwen3MoeForCausalLM without biases, sliding windows or packed weights,
+    and, of the last, with experts in every layer.
     """
     path = folder / "config.json"
     values = _read_json(path)
     family = _family(path, values)
-    for key, wanted, why in _REFUSED:
-        if values.get(key, wanted) != wanted:
-            raise ConfigError(f"{path}: {key} is {values[key]!r}, but {why}", "This model cannot be trained here.")
-    missing = [key for key in _SHAPE_KEYS.values() if key not in values]
-    if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}", "Fetch the file again, or write model.architecture.")
+    _refuse_other_models(path, values, family)
     theta, scaling = _rope(path, values)
-    fields = {name: values[key] for name, key in _SHAPE_KEYS.items()} | {
+    fields = _shape_fields(path, values, family) | {
         "family": family,
         "num_query_groups": values.get("num_key_value_heads") or values["num_attention_heads"],
         "kv_channels": values.get("head_dim") or _default_head_dim(values),
@@ -99,7 +112,18 @@ def student_architecture(config: RunConfig) -> ArchitectureConfig | None:
 
 
 def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
-    """The teacher's shape: of its own config.json where it has one, else the student's; None when neither is known.
+    """The teacher's shape: `model.teacher_config` laid over the shape that goes with its weights; None when unknown.
+
+    Raises ConfigError as `read_architecture` and `read_teacher_config`.
+    """
+    base = teacher_base(config)
+    if config.model.teacher_config is None or base is None:
+        return base
+    return read_teacher_config(Path(config.model.teacher_config), base)
+
+
+def teacher_base(config: RunConfig) -> ArchitectureConfig | None:
+    """The shape that goes with the teacher's weights: of their own config.json where there is one, else the student's.
 
     Raises ConfigError as `read_architecture`.
     """
@@ -132,7 +156,7 @@ def _read_json(path: Path) -> dict[str, object]:
     return cast("dict[str, object]", values)
 
 
-def _family(path: Path, values: Mapping[str, object]) -> Literal["qwen3", "llama"]:
+def _family(path: Path, values: Mapping[str, object]) -> Family:
     named = values.get("architectures")
     names = [str(name) for name in cast("list[object]", named)] if isinstance(named, list) else []
     for name in names:
@@ -140,8 +164,29 @@ def _family(path: Path, values: Mapping[str, object]) -> Literal["qwen3", "llama
             return _FAMILIES[name]
     raise ConfigError(
         f"{path}: architecture {', '.join(names) or 'not named'}",
-        f"Models of {' and '.join(_FAMILIES)} can be trained.",
+        f"Models of {', '.join(_FAMILIES)} can be trained.",
     )
+
+
+def _refuse_other_models(path: Path, values: Mapping[str, object], family: Family) -> None:
+    for key, wanted, why in (*_REFUSED, *(_REFUSED_OF_EXPERTS if family == "qwen3_moe" else ())):
+        found = values.get(key, wanted)
+        if found != wanted and not (found is None and wanted == []):
+            raise ConfigError(f"{path}: {key} is {found!r}, but {why}", "This model cannot be trained here.")
+
+
+def _shape_fields(path: Path, values: Mapping[str, object], family: Family) -> dict[str, object]:
+    """Fields that config.json must name; raises ConfigError with those that it does not."""
+    shape: dict[str, tuple[str, ...]] = {name: (key,) for name, key in _SHAPE_KEYS.items()}
+    spellings = {**shape, **_EXPERT_KEYS} if family == "qwen3_moe" else shape
+    found = {name: next((key for key in keys if values.get(key) is not None), None) for name, keys in spellings.items()}
+    missing = [spellings[name][0] for name, key in found.items() if key is None]
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing)}", "Fetch the file again, or write model.architecture.")
+    fields = {name: values[key] for name, key in found.items() if key is not None}
+    if family == "qwen3_moe":
+        fields["moe_normalize_topk"] = values.get("norm_topk_prob", False)  # as transformers has it where it is absent
+    return fields
 
 
 def _rope(path: Path, values: Mapping[str, object]) -> tuple[object, dict[str, object] | None]:

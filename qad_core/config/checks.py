@@ -1,8 +1,8 @@
 """Preflight: everything that would make a run fail, or be another run than meant, found before it starts.
 
-Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk depends on the
-config alone. Each group of checks has its module: `checks_layout`, `checks_recipe`,
-`checks_slurm`, `checks_options`, `checks_text`, `checks_files`.
+Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk, and at the GPUs and
+memory that ranks of this machine would have, depends on the config alone. Each group of checks has its module:
+`checks_layout`, `checks_recipe`, `checks_slurm`, `checks_options`, `checks_text`, `checks_files`, `forecast`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qad_core.config.checks_recipe import check_recipe
 from qad_core.config.checks_slurm import check_slurm
 from qad_core.config.checks_text import check_texts
 from qad_core.config.compose import DEFAULT
+from qad_core.config.forecast import forecast_run, memory_problems
 from qad_core.config.load import LoadedConfig, ResolvedConfig, try_load_experiment
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, RunConfig
@@ -40,6 +41,7 @@ def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> l
         *check_recipe(config, architecture),
         *check_slurm(config),
         *check_files(config),
+        *memory_problems(forecast_run(config)),
         *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
     ]
 

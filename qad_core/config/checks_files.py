@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from qad_core.config.architecture import differing_fields, read_architecture, teacher_architecture
+from qad_core.config.architecture import differing_fields, read_architecture, teacher_architecture, teacher_base
+from qad_core.config.checks_experts import teacher_keys
 from qad_core.config.paths import RANDOM, resolve_teacher_weights, resolve_tokenizer, resolve_weights
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, SourceConfig
@@ -29,7 +30,7 @@ def check_files(config: RunConfig) -> Iterator[Problem]:
     if config.model.teacher_weights is not None:
         yield from _check_weights(config, "model.teacher_weights", resolve_teacher_weights)
     yield from _check_architecture(config)
-    yield from _check_teacher_vocabulary(config)
+    yield from _check_teacher(config)
     yield from _check_tokenizer(config)
     yield from _check_data(config.dataset)
     for key in ("checkpoint_root", "data_cache"):
@@ -81,19 +82,41 @@ def _compare_architecture(written: ArchitectureConfig | None, folder: Path) -> I
         yield Problem(what, f"model.architecture.{name}, model.weights", hint)
 
 
-def _check_teacher_vocabulary(config: RunConfig) -> Iterator[Problem]:
+def _check_teacher(config: RunConfig) -> Iterator[Problem]:
+    """The teacher's shape can be read, is that of its weights, and has the student's vocabulary."""
+    key = teacher_keys(config)
+    if config.model.teacher_config is not None and not is_file(Path(config.model.teacher_config)):
+        hint = "Name the YAML with its shape, or leave it out: config.json beside the weights has it."
+        yield Problem(f"there is no teacher config at {config.model.teacher_config}", key, hint)
+        return
     student = config.model.architecture
-    if config.model.teacher_weights is None or student is None:
-        return
     try:
-        teacher = teacher_architecture(config)
+        base, teacher = teacher_base(config), teacher_architecture(config)
     except ConfigError as error:
-        yield Problem(error.message, "model.teacher_weights", error.hint)
+        if config.model.teacher_weights is not None or config.model.teacher_config is not None:
+            yield Problem(error.message, key, error.hint)
         return
-    if teacher is not None and teacher.vocab_size != student.vocab_size:
+    if base is None or teacher is None:
+        return
+    if teacher != base and _has_shape_of_its_own(config):
+        yield from _compare_teacher(teacher, base)
+    if student is not None and teacher.vocab_size != student.vocab_size:
         what = f"the teacher's vocab_size is {teacher.vocab_size}, the student's {student.vocab_size}"
-        keys = "model.teacher_weights, model.architecture.vocab_size"
+        keys = f"{key}, model.architecture.vocab_size"
         yield Problem(what, keys, "Take a teacher with the student's vocabulary: the loss compares token by token.")
+
+
+def _has_shape_of_its_own(config: RunConfig) -> bool:
+    """Whether the teacher's weights say what shape they have: a config.json, or the student's own weights."""
+    weights = _found(config, resolve_teacher_weights)
+    return config.model.teacher_weights is None or (isinstance(weights, Path) and is_file(weights / "config.json"))
+
+
+def _compare_teacher(teacher: ArchitectureConfig, base: ArchitectureConfig) -> Iterator[Problem]:
+    for name, ours, theirs in differing_fields(teacher, base):
+        what = f"the teacher's {name} is {ours!r} in its config, but {theirs!r} with its weights"
+        hint = "Correct the YAML or leave it out, or name the weights that it is of."
+        yield Problem(what, "model.teacher_config, model.teacher_weights", hint)
 
 
 def _check_tokenizer(config: RunConfig) -> Iterator[Problem]:
@@ -119,25 +142,38 @@ def _check_tokenizer(config: RunConfig) -> Iterator[Problem]:
 def _check_data(dataset: DatasetConfig) -> Iterator[Problem]:
     if dataset.blend is not None:
         yield from _check_blend(Path(dataset.blend))
-    elif dataset.source is None:
+    elif dataset.source is not None and dataset.sources:
+        what = f"dataset {dataset.name} has both a source and sources"
+        yield Problem(what, "dataset.source, dataset.sources", "Set one of them to null: sources are for several.")
+    elif not dataset.named_sources:
         hint = "Name a datablend (BLEND_PATH), or a source that it is prepared from."
         yield Problem(f"dataset {dataset.name} has neither blend nor source", "dataset.blend, dataset.source", hint)
     else:
-        yield from _check_source(dataset.source)
+        for name, source in dataset.named_sources.items():
+            yield from _check_source(source, "dataset.source" if dataset.source else f"dataset.sources {name}")
 
 
-def _check_source(source: SourceConfig) -> Iterator[Problem]:
-    key = "dataset.source.paths"
-    if source.kind not in _FILE_SOURCES:
-        if source.paths:
-            yield Problem(f"paths are not read by the source {source.kind}", key, "Leave them out.")
-        return
-    if not source.paths:
-        yield Problem(f"the source {source.kind} has no paths", key, "Name files or folders.")
-    for path in source.paths:
-        if not is_there(path):
-            hint = "Relative paths are from the working directory."
+def _check_source(source: SourceConfig, section: str) -> Iterator[Problem]:
+    key = f"{section}.paths"
+    if source.kind == "hub":
+        yield from _check_hub_source(source, section)
+    elif source.kind in _FILE_SOURCES and not source.paths:
+        yield Problem(f"the {source.kind} source has no paths", key, "Name its files or folders.")
+    elif source.kind not in _FILE_SOURCES and source.paths:
+        what = f"paths are not read by the source {source.kind}"
+        yield Problem(what, key, "Leave them out, or set dataset.source.kind to text or jsonl.")
+    for path in source.paths if source.kind in (*_FILE_SOURCES, "hub") else ():
+        if not is_there(Path(path)):
+            hint = "Correct the path; relative ones are from the working directory."
             yield Problem(f"there is no {source.kind} source at {path}", key, hint)
+
+
+def _check_hub_source(source: SourceConfig, section: str) -> Iterator[Problem]:
+    if source.repository is None or source.repository.count("/") != 1:
+        what = f"the hub source's repository is {source.repository!r}"
+        yield Problem(what, f"{section}.repository", "Name it as the hub does: owner/name.")
+    if not source.splits:
+        yield Problem("the hub source names no splits", f"{section}.splits", "Name them, such as [train].")
 
 
 def _check_blend(path: Path) -> Iterator[Problem]:

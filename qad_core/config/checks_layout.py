@@ -1,14 +1,15 @@
 """Checks of a model's shape against its layout over ranks, and of NVFP4 blocks against its widths.
 
-Pure functions of the config and the student's shape. Sources: megatron-core's own assertions
-(`TransformerConfig.__post_init__`, `SelfAttention`), which would end a started run; NVFP4's block of 16
-values with one scale, along the dimension that a matrix product sums over.
+Pure functions of the config and the two models' shapes; those of experts are `checks_experts.py`. Sources:
+megatron-core's own assertions (`TransformerConfig.__post_init__`, `SelfAttention`), which would end a started run;
+NVFP4's block of 16 values with one scale, along the dimension that a matrix product sums over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qad_core.config.checks_experts import check_experts, teacher_keys
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 
@@ -18,7 +19,6 @@ _WORLD = "cluster.nodes, cluster.processes_per_node"
 _TP = "parallelism.tensor_model_parallel_size"
 _PP = "parallelism.pipeline_model_parallel_size"
 _CP = "parallelism.context_parallel_size"
-_EP = "parallelism.expert_model_parallel_size"
 _ARCHITECTURE = "model.architecture"
 
 
@@ -30,9 +30,7 @@ def check_layout(
     yield from _check_batch(config)
     yield from _check_sequence(config)
     yield from _check_context_parallel(config)
-    if config.parallelism.expert_model_parallel_size > 1:
-        what = f"expert_model_parallel_size {config.parallelism.expert_model_parallel_size}, but the model is dense"
-        yield Problem(what, _EP, "Set it to 1: Qwen3 and Llama models here have no experts.")
+    yield from check_experts(config, architecture, teacher)
     if architecture is not None:
         yield from _check_shards(config, architecture, "")
         yield from _check_heads(architecture)
@@ -80,20 +78,23 @@ def _check_sequence(config: RunConfig) -> Iterator[Problem]:
 def _check_context_parallel(config: RunConfig) -> Iterator[Problem]:
     context = config.parallelism.context_parallel_size
     if context > 1:
-        what = f"context_parallel_size {context}: splitting a sequence over ranks is not supported"
+        what = (
+            f"context_parallel_size {context}: splitting a sequence over ranks is not supported"
+            " without TransformerEngine's attention, which is not used here"
+        )
         yield Problem(what, _CP, "Set it to 1; tensor and sequence parallelism shorten what a rank holds.")
 
 
 def _check_shards(config: RunConfig, architecture: ArchitectureConfig, whose: str) -> Iterator[Problem]:
     tensor, pipeline = config.parallelism.tensor_model_parallel_size, config.parallelism.pipeline_model_parallel_size
-    shared = [(name, "TP", tensor, _TP) for name in ("num_attention_heads", "num_query_groups", "ffn_hidden_size")]
-    shared += [("vocab_size", "TP", tensor, _TP), ("num_layers", "PP", pipeline, _PP)]
+    names = ["num_attention_heads", "num_query_groups", _mlp_width(architecture), "vocab_size"]
+    shared = [*((name, "TP", tensor, _TP) for name in names), ("num_layers", "PP", pipeline, _PP)]
     for name, axis, ranks, key in shared:
         size: int = getattr(architecture, name)
         if size % ranks:
             fitting = [str(n) for n in range(1, min(size, 64) + 1) if size % n == 0]
             what = f"{whose}{name} {size} cannot be shared by {axis} {ranks}"
-            source = "model.teacher_weights" if whose else f"{_ARCHITECTURE}.{name}"
+            source = teacher_keys(config) if whose else f"{_ARCHITECTURE}.{name}"
             yield Problem(what, f"{key}, {source}", f"{axis} may be {', '.join(fitting)}.")
 
 
@@ -115,7 +116,7 @@ def _check_blocks(config: RunConfig, architecture: ArchitectureConfig) -> Iterat
     summed = (
         ("linear_qkv and linear_fc1", "hidden_size", architecture.hidden_size, 1),
         ("linear_proj", "num_attention_heads", attention, tensor),
-        ("linear_fc2", "ffn_hidden_size", architecture.ffn_hidden_size, tensor),
+        ("linear_fc2", _mlp_width(architecture), int(getattr(architecture, _mlp_width(architecture))), tensor),
     )
     for layer, name, width, ranks in summed:
         if width % ranks == 0 and (width // ranks) % NVFP4_BLOCK:
@@ -123,3 +124,8 @@ def _check_blocks(config: RunConfig, architecture: ArchitectureConfig) -> Iterat
             what = f"NVFP4: the input of {layer}, {share} wide, is no multiple of {NVFP4_BLOCK}"
             keys = f"{_ARCHITECTURE}.{name}, quantization.format" + (f", {_TP}" if ranks > 1 else "")
             yield Problem(what, keys, "Take a smaller TP, a model of other widths, or quantization.format=none.")
+
+
+def _mlp_width(architecture: ArchitectureConfig) -> str:
+    """The field with the width of each MLP: of an expert's, where there are experts in every layer."""
+    return "ffn_hidden_size" if architecture.moe_ffn_hidden_size is None else "moe_ffn_hidden_size"

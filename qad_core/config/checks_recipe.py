@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 from qad_core.config.paths import BYTES
 from qad_core.config.problems import Problem
-from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, TrainConfig
+from qad_core.config.schema import (
+    ArchitectureConfig,
+    DatasetConfig,
+    DistillationConfig,
+    ModelConfig,
+    QuantizationConfig,
+    RunConfig,
+    TrainConfig,
+)
 
 BYTES_VOCABULARY = 257
 """Tokens of the `bytes` tokenizer: 256 bytes and the end of a document."""
@@ -23,11 +31,14 @@ def check_recipe(config: RunConfig, architecture: ArchitectureConfig | None) -> 
     """Problems of the recipe; those of the shape only where it is known."""
     yield from _check_samples(config.train)
     yield from _check_calibration(config)
+    yield from _check_weight_scales(config.quantization)
     yield from _check_schedule(config.train)
     yield from _check_held_out(config.dataset)
     yield from _check_names(config)
     yield from _check_teacher(config.model)
+    yield from _check_distillation(config.distillation)
     if architecture is not None:
+        yield from _check_expert_scales(config.quantization, architecture)
         yield from _check_lengths(config, architecture)
 
 
@@ -59,6 +70,20 @@ def _check_calibration(config: RunConfig) -> Iterator[Problem]:
         yield Problem(what, keys, "Calibrate on fewer, or train on more.")
 
 
+def _check_weight_scales(quantization: QuantizationConfig) -> Iterator[Problem]:
+    if quantization.format == "none" and quantization.weight_scales != "max":
+        what = f"weight_scales {quantization.weight_scales} does nothing where the format is none"
+        keys = "quantization.weight_scales, quantization.format"
+        yield Problem(what, keys, "Take format nvfp4, or leave weight_scales out.")
+
+
+def _check_expert_scales(quantization: QuantizationConfig, architecture: ArchitectureConfig) -> Iterator[Problem]:
+    if architecture.num_moe_experts is not None and quantization.weight_scales != "max":
+        what = f"weight_scales {quantization.weight_scales} is not there for experts: EP could not change at a resume"
+        keys = "quantization.weight_scales, model.architecture.num_moe_experts"
+        yield Problem(what, keys, "Leave weight_scales out.")
+
+
 def _check_schedule(train: TrainConfig) -> Iterator[Problem]:
     if train.warmup_fraction >= train.decay_fraction:
         what = f"warmup_fraction {train.warmup_fraction:g} is not below decay_fraction {train.decay_fraction:g}"
@@ -73,7 +98,7 @@ def _check_schedule(train: TrainConfig) -> Iterator[Problem]:
 
 
 def _check_held_out(dataset: DatasetConfig) -> Iterator[Problem]:
-    if dataset.blend is not None or dataset.source is None:
+    if dataset.blend is not None or not dataset.named_sources:
         return
     if dataset.valid_fraction == 0:
         yield Problem("valid_fraction 0 holds nothing out to judge by", "dataset.valid_fraction", "Take 0.025 or so.")
@@ -108,12 +133,24 @@ def _check_teacher(model: ModelConfig) -> Iterator[Problem]:
         yield Problem(what, "model.teacher_name, model.teacher_weights", hint)
 
 
+def _check_distillation(distillation: DistillationConfig) -> Iterator[Problem]:
+    if distillation.skip_lm_loss and distillation.kd_loss_scale != 1:
+        scale = distillation.kd_loss_scale
+        what = f"kd_loss_scale {scale:g} weighs KL against the cross-entropy, which skip_lm_loss leaves out"
+        keys = "distillation.kd_loss_scale, distillation.skip_lm_loss"
+        yield Problem(what, keys, "Set kd_loss_scale to 1, or skip_lm_loss to false.")
+
+
 def _check_lengths(config: RunConfig, architecture: ArchitectureConfig) -> Iterator[Problem]:
     longest = architecture.max_position_embeddings
     if config.train.sequence_length > longest:
         what = f"sequence_length {config.train.sequence_length} is longer than the model's {longest} positions"
         keys = "train.sequence_length, model.architecture.max_position_embeddings"
         yield Problem(what, keys, f"Take at most {longest}.")
+    if config.distillation.top_k >= architecture.vocab_size:
+        what = f"top_k {config.distillation.top_k} leaves none of the model's {architecture.vocab_size} tokens out"
+        keys = "distillation.top_k, model.architecture.vocab_size"
+        yield Problem(what, keys, "Take 0 for the whole vocabulary.")
     if config.model.tokenizer == BYTES and architecture.vocab_size < BYTES_VOCABULARY:
         what = f"vocab_size {architecture.vocab_size} is less than the {BYTES_VOCABULARY} tokens of `bytes`"
         yield Problem(what, "model.architecture.vocab_size, model.tokenizer", "Take another tokenizer or vocabulary.")

@@ -15,7 +15,9 @@ from qad_core.config.conf_file import read_conf
 from qad_core.config.conf_settings import place_of
 from qad_core.config.environment import environment_values
 from qad_core.config.fields import FIELDS
+from qad_core.config.kd_config import KD_CONFIG, read_kd_config
 from qad_core.config.library import CONF_SUFFIX, PART_FOLDERS, ConfigLibrary
+from qad_core.config.paths import expand_user
 from qad_core.config.problems import Problem
 from qad_core.config.values import parse_override, parse_value, unknown_key_hint
 from qad_core.config.yaml_file import YamlFile, read_yaml
@@ -87,9 +89,9 @@ class _Source:
 def compose(experiment: Path, overrides: Sequence[str], environ: Mapping[str, str], library: ConfigLibrary) -> Layer:
     """All settings of an experiment, the strongest of each key, and what is wrong with their writing.
 
-    Command line over environment over experiment file over part file. A part named on the command
-    line or in the environment, other than the experiment's own, drops the fields that the experiment
-    file lays over its part; the environment's and the command line's fields hold for any part.
+    Command line over environment over experiment file over part file; a KD config counts as what names it. A part
+    named on the command line or in the environment, other than the experiment's own, drops the fields that the
+    experiment file lays over its part; the environment's and the command line's fields hold for any part.
     """
     file = read_file_layer(experiment, library, environ)
     environment = read_environment_layer(environ)
@@ -104,7 +106,7 @@ def compose(experiment: Path, overrides: Sequence[str], environ: Mapping[str, st
         if chosen is not None:
             result.take(read_part_layer(section, chosen, library))
     for layer in (file, environment, command_line):
-        result.take(layer)
+        result.take(_over_kd_config(layer, library))
     return result
 
 
@@ -178,6 +180,23 @@ def read_override_layer(overrides: Sequence[str]) -> Layer:
         else:
             _add(layer, key, value, source)
     return layer
+
+
+def _over_kd_config(layer: Layer, library: ConfigLibrary) -> Layer:
+    """The layer with the values of the KD YAML that it names under its own; the layer itself where it names none."""
+    named = layer.settings.get(KD_CONFIG)
+    if named is None or not isinstance(named.value, str):
+        return layer
+    path = expand_user(named.value)
+    found = read_kd_config(path)
+    origin = f"file {library.display(path)}"
+    result = Layer({key: Setting(value, origin, place) for key, (value, place) in found.values.items()})
+    for problem in found.problems:
+        result.blame(KD_CONFIG, problem.what, problem.where or named.place, problem.hint)
+    result.notes += found.notes
+    result.parts.update(layer.parts)
+    result.take(layer)
+    return result
 
 
 def _read_conf_layer(path: Path, library: ConfigLibrary, environ: Mapping[str, str]) -> Layer:

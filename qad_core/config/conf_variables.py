@@ -32,14 +32,6 @@ _EXPERTS = Reason("whether a model has experts, and how they run, follows from i
 _LATE = Reason("it overrode another variable in the script", "Write that variable itself, without the _ENV.")
 
 NO_COUNTERPART: Mapping[str, Reason] = {
-    "TEACHER_MODEL_CONFIG": Reason(
-        "the teacher's shape is read from the config.json beside its weights",
-        "Let TEACHER_CKPT (model.teacher_weights) name a transformers folder.",
-    ),
-    "KD_CFG_PATH": Reason(
-        "the distillation loss is set in this config",
-        "Set distillation.temperature to its logit_kl_temperature.",
-    ),
     "STUDENT_CONFIG_FILE": Reason(
         "the student's shape is read from the config.json beside its weights",
         "Let STUDENT_CKPT (model.weights) name a transformers folder, or write model.architecture.",

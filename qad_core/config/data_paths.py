@@ -10,6 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from qad_core.config.schema import DatasetConfig, ModelConfig, PathsConfig
 
 KEY_LENGTH = 10
@@ -30,11 +32,25 @@ def prepared_blend_path(dataset: DatasetConfig, model: ModelConfig, paths: Paths
 
 def token_key(dataset: DatasetConfig, model: ModelConfig, paths: PathsConfig) -> str:
     """Short hash of the settings that decide the tokens: tokenizer, source and split."""
-    settings = {
-        "dataset": dataset.model_dump(mode="json", exclude={"name", "blend"}),
-        "tokenizer": _tokenizer_place(model, paths),
-    }
+    settings = {"dataset": token_settings(dataset), "tokenizer": _tokenizer_place(model, paths)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def token_settings(dataset: DatasetConfig) -> dict[str, JsonValue]:
+    """The dataset's settings that decide the tokens.
+
+    Where copies of a hub dataset lie is none of them: they hold what the hub has, so that a run finds
+    the tokens whatever they were prepared from. Nor is how many bad records may be passed over.
+    """
+    settings = dataset.model_dump(mode="json", exclude={"name", "blend", "source", "sources"})
+    settings["sources"] = {
+        "" if dataset.source is not None else name: source.model_dump(
+            mode="json",
+            exclude={"max_bad_records", *(("paths",) if source.kind == "hub" else ())},
+        )
+        for name, source in dataset.named_sources.items()
+    }
+    return settings
 
 
 def _tokenizer_place(model: ModelConfig, paths: PathsConfig) -> str:

@@ -13,6 +13,7 @@ ENVIRONMENT_KEYS: Mapping[str, str] = {
     "STUDENT_CKPT": "model.weights",
     "TEACHER_MODEL": "model.teacher_name",
     "TEACHER_CKPT": "model.teacher_weights",
+    "TEACHER_MODEL_CONFIG": "model.teacher_config",
     "TOKENIZER_MODEL": "model.tokenizer",
     "DATASET_NAME": "dataset",  # a part of configs/datasets
     "BLEND_PATH": "dataset.blend",
@@ -25,6 +26,7 @@ ENVIRONMENT_KEYS: Mapping[str, str] = {
     "CONTAINER_IMAGE": "cluster.container.image",
     "CONTAINER_MOUNTS": "cluster.container.mounts",  # with commas between them
     "CONTAINER_WORKDIR": "cluster.container.workdir",
+    "KD_CFG_PATH": "distillation.config",
     "LR": "train.learning_rate",
     "MIN_LR": "train.min_learning_rate",
     "LR_DECAY_STYLE": "train.learning_rate_decay_style",

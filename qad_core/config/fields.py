@@ -39,7 +39,7 @@ class ConfigField:
     @property
     def takes_text(self) -> bool:
         """Whether a text is a value as it stands: strings, paths and literals."""
-        return not (self.types & {int, float, bool}) and self.section is None
+        return not (self.types & {int, float, bool, dict}) and self.section is None
 
     @property
     def has_default(self) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from pydantic_core import to_jsonable_python
+
 from qad_core.config.absolute_paths import with_absolute_paths
 from qad_core.config.architecture import architecture_folder, with_architecture
 from qad_core.config.compose import DEFAULT, Layer, compose, read_file_layer
@@ -83,6 +85,8 @@ def dump_resolved(resolved: ResolvedConfig) -> str:
     found = dict(config_values(resolved.config))
 
     def comment_of(key: str) -> str:
+        if key not in FIELDS or FIELDS[key].section is not None:
+            return ""  # a section, or what is inside a field that is a mapping
         origin = resolved.origins.get(key, DEFAULT)
         # A default path that has been made absolute reads back as a default by its comment.
         return "" if origin == DEFAULT and found.get(key) == FIELDS[key].default else origin
@@ -109,13 +113,13 @@ def read_resolved(path: Path) -> ResolvedConfig:
 
 
 def config_values(section: Section, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(dotted key, value) of every field of a config; a section that is null is one value."""
+    """(dotted key, value) of every field of a config; a section that is null is one value, a mapping a plain one."""
     for name in type(section).model_fields:
         value: object = getattr(section, name)
         if isinstance(value, Section):
             yield from config_values(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", to_jsonable_python(value) if isinstance(value, dict) else value
 
 
 def _finish(layer: Layer, secret: frozenset[str], environ: Mapping[str, str]) -> LoadedConfig:

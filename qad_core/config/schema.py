@@ -21,6 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as far as NumPy's generators go
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=@-]*$")]  # part of a file's name
 TimeLimit = Annotated[str, AfterValidator(check_time_limit)]
 
 
@@ -33,8 +34,8 @@ class Section(BaseModel):
 class ArchitectureConfig(Section):
     """Shape of a decoder-only transformer, in megatron-core's names."""
 
-    family: Literal["qwen3", "llama"]
-    """Model family: `qwen3` has RMSNorm on queries and keys, `llama` has not."""
+    family: Literal["qwen3", "llama", "qwen3_moe"]
+    """Model family: `qwen3` has RMSNorm on queries and keys, `llama` has not, `qwen3_moe` is `qwen3` with experts."""
     num_layers: PositiveInt
     """Transformer layers."""
     hidden_size: PositiveInt
@@ -59,6 +60,14 @@ class ArchitectureConfig(Section):
     """Whether the output layer shares the embedding's weight."""
     rope_scaling: dict[str, float | int | str] | None = None
     """The `rope_scaling` entry of a Llama-3 config.json; null is plain RoPE."""
+    num_moe_experts: PositiveInt | None = None
+    """Experts in each layer's MLP; null is one dense MLP a layer."""
+    moe_router_topk: PositiveInt | None = None
+    """Experts that each token goes to."""
+    moe_ffn_hidden_size: PositiveInt | None = None
+    """Width of each expert's SwiGLU MLP, in features."""
+    moe_normalize_topk: bool = True
+    """Whether the weights of a token's chosen experts are scaled to sum to one (norm_topk_prob)."""
 
 
 class ModelConfig(Section):
@@ -72,6 +81,8 @@ class ModelConfig(Section):
     """Teacher's name; null means the same as the student's."""
     teacher_weights: str | None = None
     """Teacher's weights, in the forms of `weights`; null means the student's own, before quantization."""
+    teacher_config: str | None = None
+    """YAML with the teacher's shape in Megatron's names (TEACHER_MODEL_CONFIG); null is what its config.json says."""
     tokenizer: str | None = None
     """Folder or GGUF file of the tokenizer, or `bytes` (one token a byte); null means beside the weights."""
     architecture: ArchitectureConfig | None = None
@@ -83,12 +94,35 @@ class ModelConfig(Section):
 class SourceConfig(Section):
     """Raw text that `qad_core data prepare` turns into tokens."""
 
-    kind: Literal["made", "python_stdlib", "text", "jsonl"]
-    """`made` (text made on the spot), `python_stdlib` (this Python's own sources), `text` or `jsonl` files."""
+    kind: Literal["made", "python_stdlib", "text", "jsonl", "hub"]
+    """`made` on the spot, `python_stdlib` (this Python's sources), `text` or `jsonl` files, or `hub`: a hub dataset."""
     paths: tuple[str, ...] = ()
-    """Files or folders of `text` and `jsonl`; folders are searched for *.txt, *.md, *.py or *.jsonl."""
+    """Files or folders, searched for *.txt, *.md, *.py (`text`) or *.jsonl, *.parquet; for `hub`, its files' copies."""
     max_characters: Annotated[int, Field(ge=1)] | None = None
     """Stop reading after so many characters; null reads all."""
+    repository: str | None = None
+    """Dataset on the Hugging Face hub that `hub` reads: `owner/name`."""
+    subset: str | None = None
+    """Configuration of that repository; null is its only or default one."""
+    splits: tuple[str, ...] = ()
+    """Splits of the repository that are read, one after the other."""
+    percentage: Annotated[float, Field(gt=0, le=100)] = 100.0
+    """Share of the records of `jsonl` and `hub` that is taken, each by chance, in percent."""
+    sample_seed: Seed = 42
+    """Seed of that chance."""
+    template: Literal["chat", "plain"] = "chat"
+    """Chats as text: `chat` is the tokenizer's chat template, `plain` is lines of `User: ...` and `Assistant: ...`."""
+    reasoning: bool = True
+    """Whether the think blocks of answers stay in them (the `_cot` of the scripts' names)."""
+    max_bad_records: NonNegativeInt = 0
+    """Records that may be passed over because they cannot be read or rendered; one more is an error."""
+
+
+class WeightedSource(SourceConfig):
+    """One of several sources of a dataset."""
+
+    weight: PositiveFloat
+    """Share of the training samples drawn from it, relative to the others."""
 
 
 class DatasetConfig(Section):
@@ -99,7 +133,9 @@ class DatasetConfig(Section):
     blend: str | None = None
     """Datablend JSON with train, valid and test; null means the one that `data prepare` writes in the data cache."""
     source: SourceConfig | None = None
-    """Raw text to prepare the blend from; null means the blend must be there."""
+    """Raw text to prepare the blend from, where it has one source; null, and no `sources`: the blend must be there."""
+    sources: dict[SourceName, WeightedSource] = {}
+    """Raw text to prepare the blend from, where it has several: name -> the fields of `source`, and a `weight`."""
     valid_fraction: Fraction = 0.025
     """Share of the documents held out for evaluation while training."""
     test_fraction: Fraction = 0.025
@@ -108,6 +144,13 @@ class DatasetConfig(Section):
     """Seed of the split into train, valid and test."""
     append_eod: bool = True
     """Whether an end-of-document token ends each document."""
+    answer_loss_only: bool = False
+    """Whether the loss counts the tokens of each chat's last answer alone, which needs chats; false counts all."""
+
+    @property
+    def named_sources(self) -> dict[str, SourceConfig]:
+        """Every source by the name that its token files have; the only one has the dataset's."""
+        return {self.name: self.source} if self.source is not None else dict(self.sources)
 
 
 class ParallelismConfig(Section):
@@ -196,6 +239,8 @@ class ClusterConfig(Section):
     """`local` starts the ranks here with `train`; `slurm` puts them into a queue with `submit`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What the ranks compute on; `auto` takes GPUs where torch sees them."""
+    gpu: Literal["a100-40gb", "a100-80gb", "h100", "h200", "b200"] | None = None
+    """Type of the GPUs, for the prediction of memory and time; null takes this machine's, or `slurm.gpu_type`."""
     nodes: PositiveInt = 1
     """Machines."""
     processes_per_node: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -229,6 +274,9 @@ class QuantizationConfig(Section):
     """`nvfp4` fake-quantizes weights and activations of all block linears; `none` is a plain student."""
     activations: bool = True
     """Whether activations are quantized with the weights (W4A4); false quantizes weights only (W4A16)."""
+    weight_scales: Literal["max", "mse", "four_over_six"] = "max"
+    """Block scales of weights: `max` follows a block's amax; `mse` (least squared error) and `four_over_six` (amax to
+    6 or to 4) are chosen at calibration and held."""
     calibration_sequences: PositiveInt = 16
     """Training sequences seen by max calibration."""
 
@@ -236,8 +284,18 @@ class QuantizationConfig(Section):
 class DistillationConfig(Section):
     """The KD loss."""
 
+    config: str | None = None
+    """KD YAML of Megatron's scripts (KD_CFG_PATH); its values lie under the fields that are set beside it."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Softmax temperature of teacher and student; the loss has no T^2 factor."""
+    divergence: Literal["forward", "reverse"] = "forward"
+    """`forward` trains on KL(teacher || student), `reverse` on KL(student || teacher); evaluation is always forward."""
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Teacher's most likely tokens that count on their own, all others as one; 0 is all, as evaluation always is."""
+    skip_lm_loss: bool = True
+    """Whether KL alone is trained on; false adds cross-entropy, CE + kd_loss_scale x KL. loss/kd is KL in any case."""
+    kd_loss_scale: PositiveFloat = 1.0
+    """Weight of KL beside the cross-entropy, where `skip_lm_loss` is false."""
     chunk_tokens: NonNegativeInt = 0
     """Tokens whose full-vocabulary logits exist at once; 0 chooses from the device."""
 

@@ -16,6 +16,16 @@ from qad_core.config.environment import ALIASES
 from qad_core.config.fields import FIELDS, ConfigField, keys_ending, nearest_key
 from qad_core.errors import ConfigError
 
+_NO_VIRTUAL_PIPELINE = (
+    "There is no virtual pipeline here: between interleaved stages, modelopt's distillation model"
+    " cannot pass the teacher's activations beside the student's. Leave it out."
+)
+_REFUSED_KEYS = {
+    "virtual_pipeline_model_parallel_size": _NO_VIRTUAL_PIPELINE,
+    "num_layers_per_virtual_pipeline_stage": _NO_VIRTUAL_PIPELINE,
+    "expert_tensor_parallel_size": "Experts are sharded by parallelism.tensor_model_parallel_size. Leave it out.",
+}
+"""Last name of a key of Megatron's that is none here -> why."""
 _NULLS = ("", "~", "null", "Null", "NULL")
 _LONGEST_RANGE = 1_000_000
 
@@ -46,6 +56,9 @@ def find_field(key: str) -> ConfigField:
 
 def unknown_key_hint(key: str) -> str:
     """What to do about a key that is not a field's."""
+    refused = _REFUSED_KEYS.get(key.rpartition(".")[2])
+    if refused:
+        return refused
     near = nearest_key(key, ALIASES)
     if near:
         return f"Did you mean {near}?"

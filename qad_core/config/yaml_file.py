@@ -90,8 +90,7 @@ def _commented(values: Mapping[str, object], prefix: str, comment_of: Callable[[
         key = f"{prefix}{name}"
         if isinstance(value, dict):
             document[name] = _commented(cast("dict[str, object]", value), f"{key}.", comment_of)
-            continue
-        if isinstance(value, list):
+        elif isinstance(value, list):
             document[name] = _flow_list(cast("list[object]", value))
         else:
             document[name] = _quoted(value)

@@ -4,7 +4,7 @@ A token chunk is the set of tokens whose full-vocabulary float32 logits exist at
 scratch memory. A span is one or more chunks whose d(loss)/d(logits) exist at once, in the narrower type, so that the
 gradient products are large and the weight's gradient is summed in few parts. A row block is a part of a chunk small
 enough to stay in a core's cache while the elementwise passes run over it. This module owns these sizes and the loss
-mask's row selection; it does no arithmetic on logits.
+mask's row selection and weights; it does no arithmetic on logits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _CHUNK_TOKENS_GPU = (8192, 4096, 2048, 1024, 512, 256, 128)
 # Row blocks of both models and their difference fit in the last-level cache. Smaller ones are no faster, and every
 # pass over one ends in a barrier of all threads, which is slow where other programs take the cores.
 _ROW_BLOCK_BYTES_CPU = 4 * 2**20
+_ROW_COPY_BYTES_GPU = 256 * 2**20
 
 
 def token_spans(num_tokens: int, size: int) -> Iterator[slice]:
@@ -91,25 +92,46 @@ def choose_row_block(logits: Tensor) -> int:
     return max(1, _ROW_BLOCK_BYTES_CPU // (logits.shape[1] * logits.element_size()))
 
 
+def choose_copy_rows(logits: Tensor) -> int:
+    """Rows of `logits` [tokens, vocab] that a pass may copy at a time: a row block, or on a GPU so much as is small."""
+    if logits.device.type == "cpu":
+        return choose_row_block(logits)
+    return max(1, _ROW_COPY_BYTES_GPU // (logits.shape[1] * logits.element_size()))
+
+
 @dataclass(frozen=True)
 class TokenSelection:
-    """The rows that the loss counts; `index` is None when that is all of them."""
+    """The rows that the loss counts; `index` is None when that is all of them, `weights` when each counts as one."""
 
     num_rows: int
     index: Tensor | None  # [n] int64
+    weights: Tensor | None = None  # [n] float32 or float64
 
     @classmethod
-    def from_mask(cls, loss_mask: Tensor | None, shape: torch.Size) -> TokenSelection:
-        """Rows whose mask entry is not zero. `loss_mask` has the shape of the hidden states less their last axis.
+    def from_mask(cls, loss_mask: Tensor | None, values: Tensor) -> TokenSelection:
+        """Rows whose mask entry is not zero; the entry is the row's weight, and a bool one is 1.
 
-        Raises ValueError when the shapes differ.
+        `loss_mask` has the shape of `values`, hidden states or logits, less their last axis. How many rows count has to
+        be known on the host: it waits for the device of the mask, and for nothing where that is the host itself. Raises
+        ValueError when the shapes differ, and when an entry is negative, infinite or NaN.
         """
+        shape = values.shape[:-1]
         if loss_mask is None:
             return cls(shape.numel(), None)
         if loss_mask.shape != shape:
             raise ValueError(f"loss_mask has shape {tuple(loss_mask.shape)}, the tokens have {tuple(shape)}")
-        index = loss_mask.reshape(-1).nonzero().squeeze(-1)
-        return cls(shape.numel(), None if index.numel() == shape.numel() else index)
+        entries = loss_mask.detach().reshape(-1)
+        # All that the host has to know, in one read.
+        facts = torch.stack((entries != 0, entries == 1, (entries >= 0) & (entries < torch.inf)))
+        counted, ones, sound = facts.sum(1).tolist()
+        if sound < shape.numel():
+            raise ValueError(f"loss_mask has {shape.numel() - sound} entries that are negative, infinite or NaN")
+        index = None if counted == shape.numel() else entries.nonzero().squeeze(-1)
+        moved = None if index is None else _move(index, values.device)
+        if ones == counted:
+            return cls(shape.numel(), moved)
+        weights = entries if entries.dtype == torch.float64 else entries.float()
+        return cls(shape.numel(), moved, _move(weights if index is None else weights[index], values.device))
 
     def take(self, rows: Tensor) -> Tensor:
         """The counted rows [n, ...] of `rows` [num_rows, ...], contiguous."""
@@ -121,3 +143,13 @@ class TokenSelection:
             return counted
         rows = counted.new_zeros(self.num_rows, *counted.shape[1:])
         return rows.index_copy_(0, self.index, counted)
+
+    def weights_of(self, tokens: slice) -> Tensor | None:
+        """Weights of these of the counted rows; None when each counts as one."""
+        return None if self.weights is None else self.weights[tokens]
+
+
+def _move(host_or_device: Tensor, device: torch.device) -> Tensor:
+    """The same on `device`; from the host to a GPU through pinned memory, the only copy that waits for nothing."""
+    is_sent = device.type == "cuda" and host_or_device.device.type == "cpu"
+    return (host_or_device.pin_memory() if is_sent else host_or_device).to(device, non_blocking=True)

@@ -1,7 +1,8 @@
 """Cross-entropy with the labels from hidden states, for training without a teacher (`loss: qat`).
 
 Owns the formula and its chunked, vocabulary-parallel function, built like `kd_loss.py`: the SUM over unmasked
-tokens, float32 logits a token chunk at a time, gradients made in the forward pass (three matrix products).
+tokens, each times its weight, float32 logits a token chunk at a time, gradients made in the forward pass (three matrix
+products).
 For one token with label y and shards as there: CE = L - s_y,  dCE/ds_j = u_k p_j - [j = y].
 """
 
@@ -45,7 +46,7 @@ def cross_entropy_from_hidden_states(
     check_head("model", hidden, weight)
     if labels.shape != hidden.shape[:-1]:
         raise ValueError(f"labels have shape {tuple(labels.shape)}, the tokens have {tuple(hidden.shape[:-1])}")
-    selection = TokenSelection.from_mask(loss_mask, hidden.shape[:-1])
+    selection = TokenSelection.from_mask(loss_mask, hidden)
     settings = _Settings(chunk_tokens, tensor_parallel_group, selection, torch.is_grad_enabled())
     flat = hidden.reshape(-1, hidden.shape[-1])
     return _CrossEntropyFromHiddenStates.apply(flat, weight, labels.reshape(-1), settings)
@@ -82,7 +83,8 @@ class _CrossEntropyFromHiddenStates(torch.autograd.Function):
         for tokens in token_spans(x.shape[0], chunk):
             logits = logits_into(buffer[: tokens.stop - tokens.start], x[tokens], weight)
             dlogits = narrow[: tokens.stop - tokens.start] if gradients.wanted else None
-            total += _cross_entropy_and_gradient_(logits, y[tokens], dlogits, settings.group)
+            weights = settings.selection.weights_of(tokens)
+            total += _cross_entropy_and_gradient_(logits, y[tokens], dlogits, settings.group, weights)
             if dlogits is not None:
                 gradients.add(tokens, dlogits)
         ctx.dtypes = (hidden.dtype, weight.dtype)
@@ -96,22 +98,32 @@ class _CrossEntropyFromHiddenStates(torch.autograd.Function):
 
 
 def _cross_entropy_and_gradient_(
-    logits: Tensor, labels: Tensor, gradient: Tensor | None, group: dist.ProcessGroup | None
+    logits: Tensor,
+    labels: Tensor,
+    gradient: Tensor | None,
+    group: dist.ProcessGroup | None,
+    token_weights: Tensor | None,
 ) -> Tensor:
-    """0-dim float64 CE of one chunk of logits [c, V_shard], overwritten here; d(CE)/d(logits) goes to `gradient`."""
+    """0-dim float64 CE of one chunk of logits [c, V_shard], overwritten here; d(CE)/d(logits) goes to `gradient`.
+
+    `token_weights` [c] multiply both; None is 1 for all.
+    """
     column, inside = local_labels(labels, logits.shape[1], group)
     label_logits = label_logits_of(logits, column, inside)
     blocks = list(token_spans(logits.shape[0], choose_row_block(logits)))
     logsumexp = torch.cat([softmax_(logits[rows]) for rows in blocks])
     shards = gather_statistics(torch.stack((logsumexp, label_logits)), group)  # [shards, 2, c]
-    total, weights = shard_weights(shards[:, 0])
+    total, shares = shard_weights(shards[:, 0])
     if gradient is not None:
-        own_weight = weights[shard_index(group)].to(logits.dtype).unsqueeze(-1)  # [c, 1]
-        one_hot = -inside.to(logits.dtype).unsqueeze(-1)
+        own_share, one_hot = shares[shard_index(group)], -inside.double()
+        if token_weights is not None:
+            own_share, one_hot = own_share * token_weights, one_hot * token_weights
+        own_share, one_hot = (x.to(logits.dtype).unsqueeze(-1) for x in (own_share, one_hot))  # [c, 1] each
         for rows in blocks:
-            block = logits[rows].mul_(own_weight[rows])
+            block = logits[rows].mul_(own_share[rows])
             gradient[rows].copy_(block.scatter_add_(1, column[rows].unsqueeze(-1), one_hot[rows]))
-    return (total - shards[:, 1].amax(0)).sum()
+    cross_entropy = total - shards[:, 1].amax(0)
+    return (cross_entropy if token_weights is None else cross_entropy * token_weights).sum()
 
 
 def label_logits_of(logits: Tensor, column: Tensor, inside: Tensor) -> Tensor:

@@ -60,11 +60,14 @@ def evaluate_from_hidden_states(
     chunk_tokens: int = 0,
     tensor_parallel_group: dist.ProcessGroup | None = None,
 ) -> EvaluationSums:
-    """Evaluation sums of one batch; arguments and errors as in the losses. The same on all tensor-parallel ranks."""
+    """Evaluation sums of one batch; arguments and errors as in the losses. The same on all tensor-parallel ranks.
+
+    A token whose mask entry is not 0 counts once, whatever its weight.
+    """
     check_heads(student_hidden, student_weight, teacher_hidden, teacher_weight)
     if labels.shape != student_hidden.shape[:-1]:
         raise ValueError(f"labels have shape {tuple(labels.shape)}, the tokens {tuple(student_hidden.shape[:-1])}")
-    selection = TokenSelection.from_mask(loss_mask, student_hidden.shape[:-1])
+    selection = TokenSelection.from_mask(loss_mask, student_hidden)
     x, tx = (selection.take(h.reshape(-1, h.shape[-1])) for h in (student_hidden, teacher_hidden))
     y = selection.take(labels.reshape(-1))
     wide, vocab_rows = logits_dtype(x.dtype), student_weight.shape[0]

@@ -1,10 +1,10 @@
-"""Full-vocabulary knowledge-distillation loss: forward KL(teacher || student) at a temperature.
+"""Full-vocabulary knowledge-distillation loss: forward KL(teacher || student) at a temperature, and its variants.
 
-Owns the plain reference and the chunked, vocabulary-parallel functions, from hidden states and from logits.
-All return the SUM over unmasked tokens, with no T^2 factor; the caller divides. Gradients
+Owns the chunked, vocabulary-parallel functions, from hidden states and from logits.
+All return the SUM over unmasked tokens, each times its weight, with no T^2 factor; the caller divides. Gradients
 are made in the forward pass, so that logits exist once: four matrix products in all (student logits,
-teacher logits, dX, dW). Only the student gets gradients. The formula is
-`kl_divergence.py`'s.
+teacher logits, dX, dW). Only the student gets gradients. The formulas are
+`kl_divergence.py`'s, the plain reference is `kd_reference.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -29,20 +28,10 @@ from qad_core.kernels.chunks import (
 )
 from qad_core.kernels.device_choice import uses_triton
 from qad_core.kernels.head_gradients import HeadGradients, MainGrad, hand_over, hand_over_main_grad
-from qad_core.kernels.kl_divergence import kl_and_gradient_
+from qad_core.kernels.kl_divergence import Divergence, KlSettings, kl_and_gradient_
 from qad_core.kernels.products import check_head, logits_dtype, logits_into
 from qad_core.kernels.vocab_parallel import shard_count
 from qad_core.kernels.workspace import LogitsWorkspace
-
-
-def kd_loss_reference(
-    student_logits: Tensor, teacher_logits: Tensor, *, loss_mask: Tensor | None = None, temperature: float = 1.0
-) -> Tensor:
-    """The loss in plain torch, in the type of the logits [..., V]; 0-dim sum over unmasked tokens."""
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    kl = (teacher.exp() * (teacher - student)).sum(-1)  # [...]
-    return kl.sum() if loss_mask is None else kl[loss_mask.bool()].sum()
 
 
 def kd_loss_from_hidden_states(
@@ -53,21 +42,28 @@ def kd_loss_from_hidden_states(
     *,
     loss_mask: Tensor | None = None,
     temperature: float = 1.0,
+    divergence: Divergence = "forward",
+    top_k: int = 0,
     scale: float = 1.0,
     chunk_tokens: int = 0,
     tensor_parallel_group: dist.ProcessGroup | None = None,
     main_grad: MainGrad | None = None,
 ) -> Tensor:
-    """Sum of KL(teacher || student) over unmasked tokens, from hidden states and output-layer weights.
+    """Sum of the weighted KL over unmasked tokens, from hidden states and output-layer weights.
 
     Args:
         student_hidden: [N, H] or [s, b, H], bf16, float32 or float64; the same on all tensor-parallel ranks.
         student_weight: [V / TP, H], this rank's vocabulary rows; no gradient product when it is frozen.
         teacher_hidden: as `student_hidden`, may have another width.
         teacher_weight: [V / TP, teacher's H].
-        loss_mask: shape of the hidden states less the last axis; tokens whose entry is 0 cost nothing, do not
-            count, and get exactly zero gradient.
+        loss_mask: shape of the hidden states less the last axis; a token's weight, bool or a finite number from 0 on.
+            Tokens whose entry is 0 cost nothing, do not count, and get exactly zero gradient.
         temperature: divides both models' logits.
+        divergence: `forward` is KL(teacher || student), `reverse` is KL(student || teacher).
+        top_k: the teacher's most likely tokens that count on their own, with those exactly as likely as the last of
+            them; all others are one outcome, with the tail mass that each model gives them, and nothing is
+            renormalised. 0 is the whole vocabulary. Who is in the tail is found in plain torch on every device, a
+            chunk at a time; with shards that takes two more collective calls a chunk.
         scale: multiplies loss and gradients where they are made, which is free; scaling the result costs a pass over
             the gradients.
         chunk_tokens: tokens whose full-vocabulary logits exist at once; 0 chooses by device and vocabulary.
@@ -77,14 +73,14 @@ def kd_loss_from_hidden_states(
         main_grad: where to add the weight's gradient at once, instead of handing it to autograd.
 
     Returns:
-        0-dim float32 (float64 for float64 inputs), the same on all ranks. Raises ValueError on wrong shapes or types.
+        0-dim float32 (float64 for float64 inputs), the same on all ranks. Raises ValueError on wrong shapes, types,
+        weights or options.
         Its backward pass gives the gradients away, so that it runs once.
     """
     check_heads(student_hidden, student_weight, teacher_hidden, teacher_weight)
-    selection = TokenSelection.from_mask(loss_mask, student_hidden.shape[:-1])
-    settings = _Settings(
-        temperature, scale, tensor_parallel_group, selection, torch.is_grad_enabled(), chunk_tokens, main_grad
-    )
+    selection = TokenSelection.from_mask(loss_mask, student_hidden)
+    kl = KlSettings(temperature, scale, tensor_parallel_group, divergence, top_k)
+    settings = _Settings(kl, selection, torch.is_grad_enabled(), chunk_tokens, main_grad)
     return _KdLossFromHiddenStates.apply(
         student_hidden.reshape(-1, student_hidden.shape[-1]),
         student_weight,
@@ -100,21 +96,22 @@ def kd_loss_from_logits(
     *,
     loss_mask: Tensor | None = None,
     temperature: float = 1.0,
+    divergence: Divergence = "forward",
+    top_k: int = 0,
     scale: float = 1.0,
     tensor_parallel_group: dist.ProcessGroup | None = None,
     in_place: bool = False,
 ) -> Tensor:
-    """Sum of KL(teacher || student) over unmasked tokens, from logits [..., V / TP] as they are.
+    """Sum of the weighted KL over unmasked tokens, from logits [..., V / TP] as they are.
 
-    The gradient has the type of `student_logits`; with `in_place` it is made over them, and without a mask it takes no
-    memory then. Otherwise as `kd_loss_from_hidden_states`.
+    The gradient has the type of `student_logits`; with `in_place` it is made over them, and where all tokens count it
+    takes no memory then. Otherwise as `kd_loss_from_hidden_states`.
     """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
-    selection = TokenSelection.from_mask(loss_mask, student_logits.shape[:-1])
-    settings = _Settings(
-        temperature, scale, tensor_parallel_group, selection, torch.is_grad_enabled(), in_place=in_place
-    )
+    selection = TokenSelection.from_mask(loss_mask, student_logits)
+    kl = KlSettings(temperature, scale, tensor_parallel_group, divergence, top_k)
+    settings = _Settings(kl, selection, torch.is_grad_enabled(), in_place=in_place)
     flat = (-1, student_logits.shape[-1])
     return _KdLossFromLogits.apply(student_logits.reshape(flat), teacher_logits.reshape(flat), settings)
 
@@ -133,9 +130,7 @@ def check_heads(student_hidden: Tensor, student_weight: Tensor, teacher_hidden: 
 
 @dataclass(frozen=True)
 class _Settings:
-    temperature: float
-    scale: float
-    group: dist.ProcessGroup | None
+    kl: KlSettings
     selection: TokenSelection
     grad_enabled: bool
     chunk_tokens: int = 0
@@ -160,7 +155,7 @@ class _KdLossFromHiddenStates(torch.autograd.Function):
             x,
             student_weight,
             span_tokens=plan.span_tokens,
-            group=settings.group,
+            group=settings.kl.group,
             wants_hidden=settings.grad_enabled and ctx.needs_input_grad[0],
             wants_weight=wants_weight,
             main_grad=settings.main_grad,
@@ -176,14 +171,7 @@ class _KdLossFromHiddenStates(torch.autograd.Function):
                 logits_into(student, x[tokens], student_weight)
                 logits_into(teacher, tx[tokens], teacher_weight)
                 dlogits = room.dlogits(chunk.start, chunk.stop)
-                total += kl_and_gradient_(
-                    student,
-                    teacher,
-                    dlogits,
-                    temperature=settings.temperature,
-                    scale=settings.scale,
-                    group=settings.group,
-                )
+                total += kl_and_gradient_(student, teacher, dlogits, settings.kl, settings.selection.weights_of(tokens))
             dlogits = room.dlogits(0, span.stop - span.start)
             if dlogits is not None:
                 gradients.add(span, dlogits)
@@ -212,7 +200,7 @@ def _plan(x: Tensor, weight: Tensor, settings: _Settings, *, wants_weight: bool)
         vocab_rows,
         hidden_size,
         x.dtype,
-        scratch_budget(x.device, is_sharded=shard_count(settings.group) > 1),
+        scratch_budget(x.device, is_sharded=shard_count(settings.kl.group) > 1),
         makes_weight_gradient=wants_weight and settings.main_grad is None,
     )
 
@@ -236,16 +224,16 @@ class _KdLossFromLogits(torch.autograd.Function):
 
 
 def _kl_of_logits(s: Tensor, t: Tensor, gradient: Tensor | None, settings: _Settings) -> Tensor:
-    options: dict[str, Any] = {"temperature": settings.temperature, "scale": settings.scale, "group": settings.group}
-    if uses_triton(s):
-        return kl_and_gradient_(s, t, gradient, **options)
+    if uses_triton(s) and not settings.kl.top_k:  # that reads them as they are; top-k writes over the teacher's
+        return kl_and_gradient_(s, t, gradient, settings.kl, settings.selection.weights)
     wide = logits_dtype(s.dtype)
     chunk = choose_chunk_tokens(2 * s.shape[1] * wide.itemsize, s.device)
-    if shard_count(settings.group) == 1:
+    if shard_count(settings.kl.group) == 1:
         chunk = min(chunk, choose_row_block(s))  # nothing to exchange: widened, used and dropped while in cache
     total = s.new_zeros((), dtype=torch.float64)
     for tokens in token_spans(s.shape[0], chunk):
         student, teacher = s[tokens].to(wide, copy=True), t[tokens].to(wide, copy=True)
         dlogits = None if gradient is None else gradient[tokens]
-        total += kl_and_gradient_(student, teacher, dlogits, **options)
+        weights = settings.selection.weights_of(tokens)
+        total += kl_and_gradient_(student, teacher, dlogits, settings.kl, weights)
     return total

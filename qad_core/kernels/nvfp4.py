@@ -3,6 +3,7 @@
 The format (NVIDIA's NVFP4; numerics of modelopt's `NVFP4QTensor`, bit for bit): blocks of 16 along the last
 axis; each element is E2M1 (0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives) times a block scale in E4M3 times
 one float32 scale of the tensor, amax / (6 * 448). All rounding is to nearest, ties to even.
+A block scale is made from the block's own amax, or from a given one: `nvfp4_block_scales.py` chooses those.
 Owns the numerics only: what is quantized when, and the gradient, are `nvfp4_backend.py`'s.
 """
 
@@ -26,21 +27,29 @@ _FLOAT32_EXPONENT = 0x7F800000
 _FLOAT32_MAGNITUDE = 0x7FFFFFFF
 
 
-def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor) -> Tensor:
+def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
     """The NVFP4 value of every element of `x`.
 
     Args:
         x: [..., K] float32, bfloat16 or float16, K a multiple of 16; any strides.
         amax: one element, the magnitude that the tensor's scale is made for, or one for each of the equal parts that
             the first axis of `x` falls into, as stacked expert weights do. Larger elements saturate; amax 0 gives 0.
+        block_amax: float32, one for each block of 16 in row-major order, in any shape: the magnitude that the
+            block's static scale is made for, and saturates at. None takes each block's own (a dynamic scale).
 
     Returns:
         [..., K] in the type of `x`, contiguous, without gradient. A block whose scale is too small for E4M3 takes the
-        smallest E4M3 scale. A NaN makes its whole block NaN.
+        smallest E4M3 scale. A NaN makes its whole block NaN; under a static scale, itself alone.
 
-    Raises ModelError when K is not a multiple of 16, the type is another, or the parts are not equal.
+    Raises ModelError when K is not a multiple of 16, the type is another, the parts are not equal, or `block_amax`
+    is not one for each block.
     """
     check_quantizable(x)
+    if block_amax is not None and block_amax.numel() * BLOCK_SIZE != x.numel():
+        raise ModelError(
+            f"{block_amax.numel()} block scales do not fit a tensor of shape {tuple(x.shape)}",
+            f"Give one for each {BLOCK_SIZE} elements along the last axis.",
+        )
     if amax.numel() > 1 and x.shape[0] % amax.numel():
         raise ModelError(
             f"{amax.numel()} amax values do not divide a tensor of shape {tuple(x.shape)} into equal parts",
@@ -49,33 +58,41 @@ def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor) -> Tensor:
     if uses_triton(x):
         from qad_core.kernels import nvfp4_triton  # Triton is there with CUDA builds of torch alone
 
-        return nvfp4_triton.quantize_dequantize(x.detach().contiguous(), amax)
+        static = None if block_amax is None else block_amax.detach().contiguous()
+        return nvfp4_triton.quantize_dequantize(x.detach().contiguous(), amax, static)
     if amax.numel() > 1:
-        return torch.cat([_by_tiles(*part) for part in zip(x.chunk(amax.numel()), amax.view(-1), strict=True)])
-    return _by_tiles(x, amax)
+        parts = amax.numel()
+        static_parts = [None] * parts if block_amax is None else block_amax.reshape(-1).chunk(parts)
+        return torch.cat([_by_tiles(*part) for part in zip(x.chunk(parts), amax.view(-1), static_parts, strict=True)])
+    return _by_tiles(x, amax, block_amax)
 
 
-def _by_tiles(x: Tensor, amax: Tensor) -> Tensor:
+def _by_tiles(x: Tensor, amax: Tensor, block_amax: Tensor | None) -> Tensor:
     flat = x.detach().contiguous().view(-1)
+    static = None if block_amax is None else block_amax.detach().reshape(-1, 1)
     out = torch.empty_like(flat)
-    tensor_scale = _tensor_scale(amax)
+    tensor_scale = scale_of_tensor(amax)
     tile = _TILE_CPU if x.device.type == "cpu" else max(flat.numel(), 1)
     scratch = flat.new_empty(2, min(tile, flat.numel()), dtype=torch.float32)
     for start in range(0, flat.numel(), tile):
         source = flat[start : start + tile]
         values, work = scratch[:, : source.numel()]
         values.copy_(source)
-        _quantize_dequantize_(values.view(-1, BLOCK_SIZE), work.view(torch.int32).view(-1, BLOCK_SIZE), tensor_scale)
+        blocks, integers = values.view(-1, BLOCK_SIZE), work.view(torch.int32).view(-1, BLOCK_SIZE)
+        first = start // BLOCK_SIZE
+        used = _block_amax(blocks, integers) if static is None else static[first : first + blocks.shape[0]].clone()
+        round_to_scale_(blocks, integers, _block_scales_(used, tensor_scale))
         out[start : start + tile].copy_(values)
     return out.view(x.shape)
 
 
-def nvfp4_reference(x: Tensor, amax: Tensor) -> Tensor:
+def nvfp4_reference(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
     """`nvfp4_quantize_dequantize` as one reads it in the format's definition, with a table and float8 casts."""
     check_quantizable(x)
-    tensor_scale = _tensor_scale(amax)
+    tensor_scale = scale_of_tensor(amax)
     blocks = x.detach().float().reshape(-1, BLOCK_SIZE)
-    block_scale = blocks.abs().amax(-1, keepdim=True) / (E2M1_MAX * tensor_scale)
+    used = blocks.abs().amax(-1, keepdim=True) if block_amax is None else block_amax.detach().reshape(-1, 1)
+    block_scale = used / (E2M1_MAX * tensor_scale)
     block_scale = block_scale.clamp(E4M3_SMALLEST, E4M3_MAX).to(torch.float8_e4m3fn).float()
     scale = torch.where(tensor_scale > 0, block_scale * tensor_scale, 0.0)
     scaled = blocks.abs() / torch.where(scale == 0, torch.inf, scale)
@@ -104,7 +121,7 @@ def check_quantizable(x: Tensor) -> None:
         )
 
 
-def _tensor_scale(amax: Tensor) -> Tensor:
+def scale_of_tensor(amax: Tensor) -> Tensor:
     """0-dim float32 scale of the tensor, by the same division as modelopt's.
 
     On CUDA torch divides by a constant through its reciprocal, so that the last bit can differ from a CPU's.
@@ -112,21 +129,25 @@ def _tensor_scale(amax: Tensor) -> Tensor:
     return amax.detach().reshape(()).float() / (E2M1_MAX * E4M3_MAX)
 
 
-def _quantize_dequantize_(blocks: Tensor, work: Tensor, tensor_scale: Tensor) -> None:
-    """Replace `blocks` [n, 16] float32 by their NVFP4 values; `work` [n, 16] int32 is scratch."""
-    scale = _block_scales(blocks, work, tensor_scale)
+def round_to_scale_(blocks: Tensor, work: Tensor, scale: Tensor) -> None:
+    """Replace `blocks` [n, 16] float32 by the nearest E2M1 values times `scale` [n, 1]; `work` [n, 16] int32 is
+    scratch."""
     # A scale of 0 (amax 0, or so small that the product underflows) means that every element is 0.
     blocks.div_(scale.masked_fill(scale == 0, torch.inf))
     _round_mantissa_(blocks, work, mantissa_bits=1, smallest_normal=1.0, largest_binade=4.0)
     blocks.clamp_(-E2M1_MAX, E2M1_MAX).mul_(scale)
 
 
-def _block_scales(blocks: Tensor, work: Tensor, tensor_scale: Tensor) -> Tensor:
-    """Scale [n, 1] float32 of each block: the E4M3 block scale times the scale of the tensor."""
+def _block_amax(blocks: Tensor, work: Tensor) -> Tensor:
+    """Largest magnitude [n, 1] of each block [n, 16] float32; `work` [n, 16] int32 is scratch."""
     # Magnitudes of float32 are ordered as their bits are, and the maximum of integers is the faster reduction here.
     torch.bitwise_and(blocks.view(torch.int32), _FLOAT32_MAGNITUDE, out=work)
-    scale = work.amax(-1, keepdim=True).view(torch.float32)
-    scale.div_(E2M1_MAX * tensor_scale).clamp_(E4M3_SMALLEST, E4M3_MAX)
+    return work.amax(-1, keepdim=True).view(torch.float32)
+
+
+def _block_scales_(block_amax: Tensor, tensor_scale: Tensor) -> Tensor:
+    """Scale [n, 1] float32 of each block: its E4M3 block scale times the scale of the tensor; spends `block_amax`."""
+    scale = block_amax.div_(E2M1_MAX * tensor_scale).clamp_(E4M3_SMALLEST, E4M3_MAX)
     _round_mantissa_(
         scale,
         torch.empty_like(scale, dtype=torch.int32),

@@ -64,11 +64,11 @@ class WeightCache:
         self._value: Tensor | None = None
         self._key: tuple[int, torch.Size, torch.dtype] | None = None
 
-    def quantize(self, weight: Tensor, amax: Tensor | None) -> Tensor:
+    def quantize(self, weight: Tensor, quantizer: TensorQuantizer) -> Tensor:
         """The NVFP4 value of `weight`, detached; made anew after `invalidate` or for another tensor."""
         key = (weight.data_ptr(), weight.shape, weight.dtype)
         if self._value is None or key != self._key:
-            self._value, self._key = _quantize(weight, amax), key
+            self._value, self._key = _quantize(weight, quantizer), key
         return self._value
 
     def invalidate(self) -> None:
@@ -80,8 +80,8 @@ def enable_weight_cache(model: nn.Module) -> int:
     """Give every enabled NVFP4 weight quantizer in `model` a cache, and return how many.
 
     All enabled NVFP4 quantizers also take the short way from here on: modelopt's own forward pass asks a calibrated
-    quantizer on every call what it is, which at small batches costs more than the kernel. Call after `mtq.quantize` or
-    after modelopt has restored its quantizers.
+    quantizer on every call what it is, which at small batches costs more than the kernel; a static one does not ask
+    its backend at all. Call after `mtq.quantize` or after modelopt has restored its quantizers.
     """
     caches = 0
     for name, module in model.named_modules():
@@ -103,6 +103,11 @@ def invalidate_weight_cache(model: nn.Module) -> None:
             cache.invalidate()
 
 
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, of the shape of `x`, for whose gradient `x` stands in."""
+    return _StraightThrough.apply(x, value)
+
+
 class _StraightThrough(torch.autograd.Function):
     """`value` forward; the gradient goes to `x` unchanged, also where `x` saturates."""
 
@@ -116,13 +121,17 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _fake_quantize(inputs: Tensor, quantizer: TensorQuantizer) -> Tensor:
-    """What modelopt calls: the NVFP4 value of `inputs` by the calibrated amax, or by their own where it has none."""
-    amax = getattr(quantizer, "_amax", None)
+    """What modelopt calls: the NVFP4 value of `inputs` by the quantizer's scales."""
     cache = getattr(quantizer, _CACHE_SLOT)
-    value = cache.quantize(inputs, amax) if isinstance(cache, WeightCache) else _quantize(inputs, amax)
+    value = cache.quantize(inputs, quantizer) if isinstance(cache, WeightCache) else _quantize(inputs, quantizer)
     return _StraightThrough.apply(inputs, value)
 
 
-def _quantize(x: Tensor, amax: Tensor | None) -> Tensor:
+def _quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:
+    """By the calibrated amax, or by that of `x` where there is none; a static quantizer has one for each block too."""
     x = x.detach()
+    amax: Tensor | None = getattr(quantizer, "_amax", None)
+    tensor_amax: Tensor | None = getattr(quantizer, "_global_amax", None)
+    if tensor_amax is not None:
+        return nvfp4_quantize_dequantize(x, tensor_amax, amax)
     return nvfp4_quantize_dequantize(x, x.abs().amax() if amax is None else amax)

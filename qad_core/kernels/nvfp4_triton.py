@@ -31,8 +31,11 @@ _TO_E2M1 = tl.constexpr(((23 - 1) << 23) + (1 << 22))
 _TO_E4M3 = tl.constexpr(((23 - 3) << 23) + (1 << 22))
 
 
-def quantize_dequantize(x: Tensor, amax: Tensor) -> Tensor:
-    """The NVFP4 value of `x` (contiguous, whole blocks) with one `amax` for all of it, or for each equal part [g]."""
+def quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
+    """The NVFP4 value of `x` (contiguous, whole blocks) with one `amax` for all of it, or for each equal part [g].
+
+    `block_amax` (contiguous float32, one for each block) is what the block scales are made from, where it is given.
+    """
     out = torch.empty_like(x)
     blocks = x.numel() // 16
     if blocks:
@@ -41,9 +44,11 @@ def quantize_dequantize(x: Tensor, amax: Tensor) -> Tensor:
                 x,
                 target,
                 amax,
+                block_amax,
                 blocks,
                 blocks // amax.numel(),
                 IS_GROUPED=amax.numel() > 1,
+                IS_STATIC=block_amax is not None,
                 ON_CUDA=not is_interpreted(),
                 BLOCKS=_BLOCKS_A_PROGRAM,
                 num_warps=_WARPS,
@@ -56,9 +61,11 @@ def _kernel(
     source,
     out,
     amax,
+    block_amax,
     num_blocks,
     blocks_an_amax,
     IS_GROUPED: tl.constexpr,
+    IS_STATIC: tl.constexpr,
     ON_CUDA: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
@@ -73,7 +80,11 @@ def _kernel(
     else:
         tensor_scale = _tensor_scale(tl.load(amax).to(tl.float32), ON_CUDA)
         least, most = tensor_scale, tensor_scale
-    scale = _block_scale(x, tensor_scale)
+    if IS_STATIC:
+        used = tl.load(block_amax + block, mask=block < num_blocks, other=0.0)
+    else:
+        used = _block_amax(x)
+    scale = _block_scale(used, tensor_scale)
     divisor = tl.where(scale == 0.0, float("inf"), scale)
     if ON_CUDA:
         quotient = _quotient(x, divisor, (least > _SMALLEST_SAFE) & (most < _LARGEST_SAFE))
@@ -98,11 +109,16 @@ def _tensor_scale(amax, ON_CUDA: tl.constexpr):
 
 
 @triton.jit
-def _block_scale(x, tensor_scale):
-    """Scale of each block: its E4M3 block scale times the scale of the tensor."""
+def _block_amax(x):
+    """Largest magnitude of each block."""
     # Magnitudes are ordered as their bits are, a NaN above all.
-    bits = tl.max(x.to(tl.int32, bitcast=True) & _MAGNITUDE, 1)
-    scale = tl.math.div_rn(bits.to(tl.float32, bitcast=True), 6.0 * tensor_scale)
+    return tl.max(x.to(tl.int32, bitcast=True) & _MAGNITUDE, 1).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _block_scale(block_amax, tensor_scale):
+    """Scale of each block: its E4M3 block scale times the scale of the tensor."""
+    scale = tl.math.div_rn(block_amax, 6.0 * tensor_scale)
     scale = tl.maximum(scale, 0.001953125, propagate_nan=tl.PropagateNan.ALL)
     scale = tl.minimum(scale, 448.0, propagate_nan=tl.PropagateNan.ALL)
     exponent = scale.to(tl.int32, bitcast=True) & _EXPONENT

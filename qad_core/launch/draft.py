@@ -21,6 +21,7 @@ from qad_core.config.compose import (
     read_override_layer,
 )
 from qad_core.config.fields import FIELDS
+from qad_core.config.forecast import Forecast, forecast_run, memory_notes
 from qad_core.config.library import PART_FOLDERS, find_library
 from qad_core.config.load import ResolvedConfig
 from qad_core.config.problem_keys import keys_of_problem
@@ -70,6 +71,8 @@ class Draft:
     config: RunConfig | None = None
     """None where none can be built; not good to run while there are problems."""
     numbers: DraftNumbers | None = None
+    forecast: Forecast | None = None
+    """Of memory and time; None where it cannot be made."""
     script: str = ""
     """The batch script, or the commands of the ranks; empty where there is no config."""
 
@@ -93,6 +96,7 @@ def examine_draft(
         parts, values = _shown(experiment, overrides, environ)
         script = _preview(resolved, environ) if resolved else ""
         numbers = number_draft(resolved.config, fresh=fresh, like=like) if resolved else None
+        forecast = forecast_run(resolved.config) if resolved else None
     except QadError as error:
         return Draft({}, {}, (DraftProblem(Problem(error.message, "", error.hint), ()),))
     except OSError as error:
@@ -102,9 +106,10 @@ def examine_draft(
         parts,
         values,
         tuple(DraftProblem(problem, keys_of_problem(problem)) for problem in problems),
-        resolved.notes if resolved else (),
+        (*(resolved.notes if resolved else ()), *memory_notes(forecast)),
         resolved.config if resolved else None,
         numbers,
+        forecast,
         script,
     )
 

@@ -27,6 +27,7 @@ IDENTITY_SECTIONS = ("loss", "model", "dataset", "quantization", "distillation",
 """Sections whose fields make two runs different, but for `FREE_KEYS`; the others say where and how often."""
 FREE_KEYS = frozenset(
     {
+        "distillation.config",  # what it says is in the section's other fields
         "distillation.chunk_tokens",
         "train.micro_batch_size",
         "train.recompute",

@@ -40,7 +40,8 @@ _HIDDEN_STATES = "decoder.final_layernorm"
 class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's private _Loss as criteria
     """modelopt criterion over the final hidden states of student and teacher.
 
-    Returns sums over unmasked tokens, so that the schedule divides once by the global token count.
+    Returns sums over unmasked tokens, each times its entry of the loss mask, so that the schedule divides once by the
+    global sum of the masks. An evaluation is of the forward KL over the whole vocabulary, whatever is trained on.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
     def forward(
         self, student_hidden: torch.Tensor, teacher_hidden: torch.Tensor | None, *, batch: Batch, evaluate: bool
     ) -> torch.Tensor:
-        """Loss sum, 0-dim float32; or the evaluation's five sums [5] float64 when `evaluate`.
+        """Loss sum, 0-dim float32; or (loss sum, KL sum) [2] where the loss is more than KL (`skip_lm_loss: false`).
+
+        When `evaluate`, the evaluation's five sums [5] float64.
 
         Both hidden states are [s, b, h] (the sequence sharded over TP under sequence parallelism).
         """
@@ -79,11 +82,23 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         heads = (student, self._student_weight(), self._rows(teacher_hidden), self._teacher_weight())
         if evaluate:
             return evaluate_from_hidden_states(*heads, labels, **common).to_tensor(student.device)
+        if not self._distillation.skip_lm_loss:
+            cross_entropy = cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
+            kl = self._kd_loss(heads, common, scale=self._distillation.kd_loss_scale)
+            return torch.stack((cross_entropy + kl, kl.detach() / self._distillation.kd_loss_scale))
         # Megatron's schedule divides the summed gradients, never the loss, so that it can be added to them at once.
         total = getattr(heads[1], "main_grad", None)
         main_grad = None if total is None else MainGrad(total, is_tied=self._is_tied)
+        return self._kd_loss(heads, common, main_grad=main_grad)
+
+    def _kd_loss(self, heads: tuple[torch.Tensor, ...], common: dict[str, Any], **options: Any) -> torch.Tensor:
         return kd_loss_from_hidden_states(
-            *heads, temperature=self._distillation.temperature, main_grad=main_grad, **common
+            *heads,
+            temperature=self._distillation.temperature,
+            divergence=self._distillation.divergence,
+            top_k=self._distillation.top_k,
+            **options,
+            **common,
         )
 
     def _rows(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -113,8 +128,9 @@ def convert_to_distillation_model(
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)
-    elif torch.cuda.is_available() and _is_on_one_rank():
-        # Communication between the teacher's shards would be recorded too; that has not been tried.
+    elif torch.cuda.is_available() and _is_on_one_rank() and teacher.config.num_moe_experts is None:
+        # Communication between the teacher's shards would be recorded too; that has not been tried. A mixture of
+        # experts waits for its token counts on the host, which cannot be recorded.
         model.teacher_model.forward = ReplayedForward(model.teacher_model.forward, teacher.decoder.final_layernorm)
     return model
 
@@ -134,10 +150,13 @@ def _loss_of(hidden_states: torch.Tensor, *, model: Any, batch: Batch, evaluate:
     distillation_model = unwrap(model)
     losses = distillation_model.compute_kd_loss(skip_balancer=True, batch=batch, evaluate=evaluate)
     (loss,) = losses.values()
-    num_tokens = batch.loss_mask.sum().to(torch.int)
+    # The mask is on the host; its sum becomes an argument of a kernel, and nothing is waited for.
+    counted = hidden_states.new_zeros((), dtype=torch.double) + batch.loss_mask.sum(dtype=torch.double)
+    num_tokens = counted.to(torch.int)  # for the schedule, which divides by nothing here (`optim.step_if_finite` does)
     if evaluate:
         return hidden_states.new_zeros(()), num_tokens, {"sums": loss}
-    report = torch.stack([loss.detach().double(), num_tokens.double()])
+    loss, reported = loss if loss.dim() else (loss, loss)  # what is reported is the KL alone
+    report = torch.stack([reported.detach().double(), counted])
     return loss, num_tokens, {"sums": report}
 
 

@@ -184,7 +184,8 @@ def test_datasets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     _, envelope = answer(capsys, "data", "list")
     data = envelope["data"]
     assert isinstance(data, list)
-    assert {"name": "made-text", "source": "made", "paths": [], "prepared": []} in data
+    (made,) = [row for row in data if row["name"] == "made-text"]
+    assert (made["sources"][0]["kind"], made["blend"], made["prepared"]) == ("made", None, [])
 
 
 def test_preparing_a_dataset_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:

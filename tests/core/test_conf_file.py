@@ -68,21 +68,20 @@ def note_on(name: str, text: str, **environ: str) -> Problem:
 
 
 def test_the_seeds_example_becomes_an_experiment() -> None:
-    resolved = load(SEED)
+    resolved = load(SEED)  # that its files are not here is for `check` to say
     config = resolved.config
     assert (config.model.name, config.model.weights) == ("Qwen3-8B", "/path/to/Qwen3-8B-NVFP4-TP1-MLM")
     assert config.model.architecture is not None and config.model.architecture.num_layers == 36
     assert (config.model.teacher_name, config.model.teacher_weights) == ("Qwen3-8B", "/path/to/Qwen3-8B-TP1-MLM")
     assert (config.dataset.name, config.train.train_samples) == ("combined_v2_cot_chat", 1_024_000)
     assert (config.parallelism.tensor_model_parallel_size, config.train.micro_batch_size) == (1, 4)
+    assert config.model.teacher_config == "/path/to/Qwen3-8B-teacher.yaml"
     assert config.cluster.processes_per_node == 8
     assert config.run_name == "Qwen3-8B-Teacher-Qwen3-8B-Data-combined_v2_cot_chat-lr1e-6"
     assert resolved.origins["train.micro_batch_size"] == "file x.conf"
     assert resolved.origins["model.architecture.num_layers"] == "file configs/models/qwen3-8b.yaml"
     noted = [(note.what.split(" ")[0], note.where) for note in resolved.notes]
     assert noted == [
-        ("TEACHER_MODEL_CONFIG", "x.conf line 6"),
-        ("there", "x.conf line 11"),  # is no dataset of that name
         ("TRAIN_SAMPLES", "x.conf"),
         ("as", "x.conf"),  # the scripts always had it
     ]
@@ -116,13 +115,23 @@ def test_a_refused_value_is_named_with_the_files_line() -> None:
 
 
 def test_every_variable_of_the_table_sets_its_field() -> None:
-    special = {"LR_DECAY_STYLE": "linear", "LR": "0.5", "MIN_LR": "0.25", "STUDENT_MODEL": "tiny"}
+    special = {"LR_DECAY_STYLE": "linear", "LR": "0.5", "MIN_LR": "0.25", "STUDENT_MODEL": "tiny",
+               "KD_CFG_PATH": write("", "kd.yaml")}  # fmt: skip
     text = "".join(f"export {name}={special.get(name, '5')}\n" for name in ENVIRONMENT_KEYS)
     origins = load(text).origins
     for name, key in ENVIRONMENT_KEYS.items():
         assert (
             origins["dataset.name" if key == "dataset" else key if key != "model" else "model.weights"] == "file x.conf"
         ), name
+
+
+def test_the_kd_config_of_a_conf_is_read_and_a_missing_one_is_an_error() -> None:
+    write("logit_kl_temperature: 2.0\n", "kd.yaml")
+    text = f"{TINY}export KD_CFG_PATH=kd.yaml\n"
+    assert load(text).config.distillation.temperature == 2.0
+    Path("kd.yaml").unlink()
+    (problem,) = try_load(text).problems
+    assert ("kd.yaml cannot be read" in problem.what, problem.where) == (True, "x.conf line 4")
 
 
 def test_a_container_image_runs_in_the_containers_of_the_scripts() -> None:
@@ -134,9 +143,9 @@ def test_a_container_image_runs_in_the_containers_of_the_scripts() -> None:
 
 
 def test_a_model_that_is_no_part_keeps_its_name_and_says_what_is_missing() -> None:
-    text = "STUDENT_MODEL=Qwen3-30B-A3B\nSTUDENT_CKPT=/s\nDATASET_NAME=mine\nBLEND_PATH=/b.json\n"
+    text = "STUDENT_MODEL=Qwen3-80B\nSTUDENT_CKPT=/s\nDATASET_NAME=mine\nBLEND_PATH=/b.json\n"
     config = load(text).config
-    assert (config.model.name, config.model.weights, config.dataset.blend) == ("Qwen3-30B-A3B", "/s", "/b.json")
+    assert (config.model.name, config.model.weights, config.dataset.blend) == ("Qwen3-80B", "/s", "/b.json")
     missing = [note for note in notes_of(text) if note.what.startswith("there is no")]
     assert [note.where for note in missing] == ["x.conf line 1"]  # the dataset has its blend
     assert "config.json" in missing[0].what
@@ -303,8 +312,9 @@ def test_each_line_of_the_yaml_names_its_variable_and_line(capsys: pytest.Captur
     assert main(["convert-conf", "my.conf", "--json"]) == ExitCode.DONE
     answer = json.loads(capsys.readouterr().out)
     assert answer["data"]["path"] == "my.yaml"
-    assert answer["data"]["notes"][0]["where"] == "my.conf line 6"
+    assert answer["data"]["notes"][0]["where"] == "my.conf"
     written = Path("my.yaml").read_text()
+    assert "  teacher_config: /path/to/Qwen3-8B-teacher.yaml # TEACHER_MODEL_CONFIG, line 6\n" in written
     assert "  use: Qwen3-8B # STUDENT_MODEL, line 2\n" in written
     assert "  train_samples: 1024000 # TRAIN_SAMPLES, as the scripts did\n" in written
     values = [line for line in written.splitlines()[1:] if not line.endswith(":")]

@@ -83,6 +83,45 @@ def test_another_architecture_is_refused_by_name(tmp_path: Path, changes: dict[s
         read_architecture(folder_of(tmp_path, **changes))
 
 
+def test_experts_are_read_in_both_spellings_of_transformers(tmp_path: Path) -> None:
+    from transformers import Qwen3MoeConfig
+
+    shape: dict[str, Any] = {
+        "hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 6,
+        "num_key_value_heads": 3, "vocab_size": 320, "max_position_embeddings": 512, "rms_norm_eps": 1e-05,
+    }  # fmt: skip
+    experts: dict[str, Any] = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    rope = {"rope_type": "default", "rope_theta": 500000.0}
+    written = Qwen3MoeConfig(**shape, **experts, rope_parameters=rope, architectures=["Qwen3MoeForCausalLM"])
+    written.save_pretrained(tmp_path)
+    changed = {
+        "family": "qwen3_moe", "tie_word_embeddings": False, "num_moe_experts": 8, "moe_router_topk": 2,
+        "moe_ffn_hidden_size": 48, "moe_normalize_topk": written.norm_topk_prob,
+    }  # fmt: skip
+    expected = EXPECTED.model_copy(update=changed)
+    assert read_architecture(tmp_path) == expected
+    older = {"architectures": ["Qwen3MoeForCausalLM"], "rope_theta": 500000.0, "decoder_sparse_step": 1}
+    (tmp_path / "config.json").write_text(json.dumps(shape | experts | older))
+    assert read_architecture(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step is 2, but every layer has experts"),
+        ({"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\], but every layer has experts"),
+        ({"num_experts": "absent"}, "lacks num_experts"),
+    ],
+)
+def test_a_mixture_that_is_not_one_in_every_layer_is_refused(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "mlp_only_layers": None}
+    values = {"architectures": ["Qwen3MoeForCausalLM"], **experts, **changes}
+    with pytest.raises(ConfigError, match=named):
+        read_architecture(folder_of(tmp_path, **values))
+
+
 def test_a_truncated_config_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": [')
     with pytest.raises(ConfigError, match="not JSON"):

@@ -53,6 +53,21 @@ TABLE = [
         f"{LAYOUT}.context_parallel_size",
     ),
     Wrong("parallelism.expert_model_parallel_size=2", "dense", f"{LAYOUT}.expert_model_parallel_size"),
+    Wrong("model=tiny-moe parallelism=ep8", "EP 8 cannot be made of 1 ranks", "cluster.processes_per_node"),
+    Wrong("model=tiny-moe cluster=local-4-ranks parallelism.expert_model_parallel_size=3",
+          "num_moe_experts 16 cannot be shared by EP 3", f"{MODEL}.num_moe_experts", others=1),
+    Wrong("model=tiny-moe cluster=local-2-ranks parallelism=tp2", "experts with TP 2 need sequence_parallel",
+          f"{LAYOUT}.sequence_parallel"),
+    Wrong("model=tiny-moe cluster=local-2-ranks parallelism=tp2 parallelism.sequence_parallel=true"
+          " model.architecture.moe_ffn_hidden_size=33", "moe_ffn_hidden_size 33 cannot be shared by TP 2",
+          f"{MODEL}.moe_ffn_hidden_size"),
+    Wrong("model=tiny-moe model.architecture.moe_ffn_hidden_size=72", "linear_fc2, 72 wide", "moe_ffn_hidden_size"),
+    Wrong("model=tiny-moe model.architecture.moe_router_topk=17", "more than num_moe_experts 16", "moe_router_topk"),
+    Wrong("model=tiny-moe model.architecture.moe_router_topk=null", "lacks moe_router_topk", MODEL),
+    Wrong("model.architecture.num_moe_experts=4", "family qwen3 has no experts", f"{MODEL}.family"),
+    Wrong("model=tiny-moe model.teacher_weights=qwen cluster=local-2-ranks parallelism.expert_model_parallel_size=2",
+          "but the teacher is dense", f"{LAYOUT}.expert_model_parallel_size"),
+    Wrong("parallelism.virtual_pipeline_model_parallel_size=2", "virtual_pipeline_model_parallel_size", "command line"),
     Wrong("parallelism.tensor_model_parallel_size=4 cluster=local-4-ranks", "num_query_groups 2", f"{MODEL}.num_query"),
     Wrong(
         "parallelism.tensor_model_parallel_size=8 cluster=h100x8", "num_attention_heads 4", f"{MODEL}.num_att", others=1
@@ -75,6 +90,7 @@ TABLE = [
     Wrong("train.min_learning_rate=1", "above learning_rate", "train.min_learning_rate"),
     Wrong("train.adam_beta2=1", "never moves", "train.adam_beta2"),
     Wrong("train.sequence_length=2049", "longer than the model's 2048", "train.sequence_length"),
+    Wrong("distillation.top_k=512", "leaves none of the model's 512 tokens out", "distillation.top_k"),
     Wrong("model.architecture.vocab_size=256", "less than the 257 tokens", "model.architecture.vocab_size"),
     Wrong("dataset.valid_fraction=0", "holds nothing out", "dataset.valid_fraction"),
     Wrong("dataset.valid_fraction=0.6 dataset.test_fraction=0.4", "leave none to train on", "dataset.test_fraction"),
@@ -100,6 +116,8 @@ TABLE = [
     Wrong("dataset.source.kind=text", "has no paths", "dataset.source.paths"),
     Wrong("dataset.source.kind=text dataset.source.paths=nowhere", "no text source at", "dataset.source.paths"),
     Wrong("dataset.source.paths=nowhere", "not read by the source made", "dataset.source.paths"),
+    Wrong("quantization.format=none weight_scales=mse", "weight_scales mse does nothing", "quantization.weight_scales"),
+    Wrong("model=tiny-moe weight_scales=mse", "is not there for experts", "quantization.weight_scales"),
     Wrong("calibration_sequences=321", "calibration takes 322 sequences", "quantization.calibration_sequences"),
     Wrong("model.name=..", "model.name '..' cannot be part", "model.name"),
     Wrong(f"tag={'x' * 200}", "bytes, more than 200", "tag"),
@@ -219,7 +237,9 @@ def test_every_shipped_experiment_loads_and_the_two_whose_files_are_here_pass(tm
     names = find_library({}).names(EXPERIMENTS)
     assert {"tiny", "demo"} <= set(names)
     for name in names:
-        parts = ("model=qwen3-1.7b", "dataset=python-stdlib") if name == BLANK else ()  # it names none
+        # It names none; a GPU, because the machine that tests may have too little memory of its own.
+        blank = ("model=qwen3-1.7b", "dataset=python-stdlib", "cluster.device=cuda", "cluster.gpu=h100")
+        parts = blank if name == BLANK else ()
         config = load_experiment(name, (*parts, f"paths.checkpoint_root={tmp_path}"), {}).config
         found = [problem for problem in check_config(config) if not problem.what.startswith("there ")]
         assert found == [], name  # but for files that are not here
@@ -237,7 +257,8 @@ def test_tiny_fits_every_small_layout(layout: str) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_the_dense_models_fit_every_layout_of_eight_gpus() -> None:
-    for model in ("qwen3-8b", "qwen3-1.7b", "llama-3.2-1b"):
+    for model in ("qwen3-0.6b", "qwen3-1.7b", "qwen3-8b", "qwen3-14b", "qwen3-32b", "llama-3.2-1b", "llama-3.1-8b"):
         for layout in ("dp8", "tp2-dp4", "tp4-dp2", "tp8"):
             found = problems_of(f"model={model}", f"parallelism={layout}", "cluster=h100x8", "train.micro_batch_size=1")
-            assert [what for what, _, _ in found if "no weights" not in what] == [], (model, layout)
+            others = [what for what, _, _ in found if "no weights" not in what and "GiB (predicted" not in what]
+            assert others == [], (model, layout)

@@ -28,6 +28,8 @@ def test_every_section_is_said_to_count_or_not() -> None:
 DIFFERENT = (
     "loss=qat", "learning_rate=1", "train.seed=5", "quantization.format=none", "temperature=2", "random_seed=3",
     "global_batch_size=16", "precision=fp32", "split_seed=1", "model.teacher_name=b", "sequence_length=32",
+    "weight_scales=mse",
+    "divergence=reverse", "top_k=8",
 )  # fmt: skip
 SAME = (
     "parallelism=tp2", "cluster=local-2-ranks", "micro_batch_size=2", "checkpoint.interval=7", "tag=x",

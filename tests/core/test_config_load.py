@@ -132,9 +132,10 @@ def test_iterations_to_skip_are_single_iterations(configs: Path, text: str, iter
 
 
 def test_every_environment_variable_sets_its_field(configs: Path) -> None:
+    (configs / "kd.yaml").touch()
     texts = {
         "STUDENT_MODEL": "other", "DATASET_NAME": "text", "LR_DECAY_STYLE": "linear", "LR": "0.5",
-        "MIN_LR": "0.25", "ITERATIONS_TO_SKIP": "3",
+        "MIN_LR": "0.25", "ITERATIONS_TO_SKIP": "3", "KD_CFG_PATH": str(configs / "kd.yaml"),
     }  # fmt: skip
     for name, key in ENVIRONMENT_KEYS.items():
         resolved = load(configs, **{name: texts.get(name, "5")})

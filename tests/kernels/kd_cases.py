@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qad_core.kernels.kd_loss import kd_loss_reference
+from qad_core.kernels.kd_reference import kd_loss_reference
+from qad_core.kernels.kl_divergence import Divergence
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,32 @@ def make_mask(num_tokens: int, seed: int = 1) -> Tensor:
     return (torch.rand(num_tokens, generator=torch.Generator().manual_seed(seed)) < 0.67).float()
 
 
+def make_weights(num_tokens: int, seed: int = 3) -> Tensor:
+    """A float32 weight a token: a third are 0, the others anything up to 2."""
+    return make_mask(num_tokens, seed) * 2 * torch.rand(num_tokens, generator=torch.Generator().manual_seed(seed + 1))
+
+
 def make_labels(num_tokens: int, vocab: int, seed: int = 2) -> Tensor:
     return torch.randint(vocab, (num_tokens,), generator=torch.Generator().manual_seed(seed))
 
 
-def plain_kd(heads: Heads, loss_mask: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+def plain_kd(
+    heads: Heads,
+    loss_mask: Tensor | None,
+    temperature: float,
+    divergence: Divergence = "forward",
+    top_k: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, dX, dW) of plain torch code in the heads' own type."""
     x, w = heads.as_leaves()
-    teacher_logits = heads.teacher_hidden @ heads.teacher_weight.t()
-    loss = kd_loss_reference(x @ w.t(), teacher_logits, loss_mask=loss_mask, temperature=temperature)
+    loss = kd_loss_reference(
+        x @ w.t(),
+        heads.teacher_hidden @ heads.teacher_weight.t(),
+        loss_mask=loss_mask,
+        temperature=temperature,
+        divergence=divergence,
+        top_k=top_k,
+    )
     dx, dw = torch.autograd.grad(loss, (x, w))
     return loss.detach(), dx, dw
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qad_core.kernels.cross_entropy import cross_entropy_from_hidden_states
 from qad_core.kernels.evaluation import EvaluationSums, evaluate_from_hidden_states
-from qad_core.kernels.kd_loss import kd_loss_reference
+from qad_core.kernels.kd_reference import kd_loss_reference
 from tests.kernels.kd_cases import Heads, make_heads, make_labels, make_mask, plain_cross_entropy, relative_error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -141,8 +143,11 @@ def test_only_the_needed_products_are_made() -> None:
 
 
 @pytest.mark.skipif(is_interpreted(), reason="the interpreter makes copies of its own")
+@pytest.mark.parametrize("options", [{}, {"divergence": "reverse"}, {"top_k": 9}], ids=["full", "reverse", "top_9"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_scratch_is_bounded_by_the_chunk_whatever_the_number_of_tokens(dtype: torch.dtype) -> None:
+def test_scratch_is_bounded_by_the_chunk_whatever_the_number_of_tokens(
+    dtype: torch.dtype, options: dict[str, Any]
+) -> None:
     vocab, hidden, chunk = 8192, 8, 16
 
     def scratch(num_tokens: int) -> int:
@@ -152,7 +157,7 @@ def test_scratch_is_bounded_by_the_chunk_whatever_the_number_of_tokens(dtype: to
         own = (x.numel() + w.numel()) * 4
 
         def step() -> None:
-            kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight, chunk_tokens=chunk)
+            kd_loss_from_hidden_states(x, w, heads.teacher_hidden, heads.teacher_weight, chunk_tokens=chunk, **options)
 
         return peak_new_bytes(step) - own
 
