@@ -20,28 +20,25 @@ import torch
 
 from benchmarks.figure import Figure, print_figure
 from qad_core.commands.output import console
-from qad_core.config.schema import ArchitectureConfig, DistillationConfig, ParallelismConfig, TrainConfig
+from qad_core.config.schema import (
+    ArchitectureConfig,
+    DistillationConfig,
+    ParallelismConfig,
+    QuantizationConfig,
+    TrainConfig,
+)
+from qad_core.config.yaml_file import read_yaml
 from qad_core.kernels.nvfp4_backend import enable_weight_cache, invalidate_weight_cache
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.spec import build_gpt_model
 from qad_core.train.batches import Batch
 from qad_core.train.distill import convert_to_distillation_model, make_forward_step, plain_forward_step, unwrap
-from qad_core.train.evaluate import run_schedule
-from qad_core.train.optim import build_optimizer, wrap_data_parallel
+from qad_core.train.evaluate import reduce_sums, run_schedule
+from qad_core.train.optim import build_optimizer, step_if_finite, wrap_data_parallel
 from qad_core.train.parallel import RankContext, initialize_parallel
 from qad_core.train.quantize import quantize_student
 
-QWEN3_1_7B = ArchitectureConfig(
-    family="qwen3",
-    num_layers=28,
-    hidden_size=2048,
-    ffn_hidden_size=6144,
-    num_attention_heads=16,
-    num_query_groups=8,
-    kv_channels=128,
-    vocab_size=151936,
-    tie_word_embeddings=True,
-)
+MODEL = Path(__file__).parents[1] / "configs" / "models" / "qwen3-1.7b.yaml"
 SEQUENCE_LENGTH = 4096
 WEIGHT_DEVIATION = 0.02
 PERTURBATION = 0.02
@@ -52,7 +49,7 @@ def main() -> int:
     """Measure and print; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--micro-batch-size", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--layers", type=int, default=28)
+    parser.add_argument("--layers", type=int, help="instead of the model's own")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--eager-teacher", action="store_true", help="without the recorded graph of its forward pass")
     parser.add_argument("--profile", action="store_true", help="also print where one step's time goes")
@@ -61,20 +58,30 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("no GPU: nothing was measured", file=sys.stderr)
         return 2
-    architecture = QWEN3_1_7B.model_copy(update={"num_layers": arguments.layers})
+    architecture = read_architecture(arguments.layers)
     parallelism = ParallelismConfig()
     context = initialize_parallel(parallelism, device="cuda", precision="bf16")
     model, optimizer = build(architecture, parallelism, context)
     if arguments.eager_teacher:
         del unwrap(model).teacher_model.forward
-    measured = [measure(model, optimizer, context, size, arguments.steps) for size in arguments.micro_batch_size]
+    measured = [
+        measure(model, optimizer, random_batches(architecture, size, context), context, size, arguments.steps)
+        for size in arguments.micro_batch_size
+    ]
     figure = describe(measured, torch.cuda.get_device_name())
     print_figure(figure, console())
     if arguments.profile:
-        print_profile(model, context, arguments.micro_batch_size[0])
+        size = arguments.micro_batch_size[0]
+        print_profile(model, random_batches(architecture, size, context), size)
     if arguments.json:
         arguments.json.write_text(figure.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def read_architecture(num_layers: int | None = None) -> ArchitectureConfig:
+    """That of the shipped model, cut to so many layers."""
+    architecture = ArchitectureConfig.model_validate(read_yaml(MODEL).values["architecture"])
+    return architecture.model_copy(update={"num_layers": num_layers or architecture.num_layers})
 
 
 def build(architecture: ArchitectureConfig, parallelism: ParallelismConfig, context: RankContext) -> tuple[Any, Any]:
@@ -94,7 +101,7 @@ def build(architecture: ArchitectureConfig, parallelism: ParallelismConfig, cont
     def calibrate(plain: torch.nn.Module) -> None:
         run_schedule(plain, random_batches(architecture, 1, context), 1, train=train, forward_step=plain_forward_step)
 
-    quantize_student(student, calibrate, activations=True)
+    quantize_student(student, calibrate, QuantizationConfig())
     model = convert_to_distillation_model(student, teacher, objective="qad", distillation=DistillationConfig())
     enable_weight_cache(model)
     wrapped = wrap_data_parallel(model, context)
@@ -108,15 +115,16 @@ def random_batches(architecture: ArchitectureConfig, micro_batch_size: int, cont
     shape = (micro_batch_size, SEQUENCE_LENGTH)
     tokens = torch.randint(0, architecture.vocab_size, shape, device=context.device)
     positions = torch.arange(SEQUENCE_LENGTH, device=context.device).expand(shape)
-    batch = Batch(tokens, tokens, torch.ones(shape, device=context.device), positions)
+    batch = Batch(tokens, tokens, torch.ones(shape), positions)
     while True:
         yield batch
 
 
-def measure(model: Any, optimizer: Any, context: RankContext, micro_batch_size: int, steps: int) -> dict[str, float]:
+def measure(
+    model: Any, optimizer: Any, batches: Iterator[Batch], context: RankContext, micro_batch_size: int, steps: int
+) -> dict[str, float]:
     """Medians of `steps` steps after three to warm up; peak memory in GiB, or NaN times when it does not fit."""
     train = TrainConfig(sequence_length=SEQUENCE_LENGTH, micro_batch_size=micro_batch_size)
-    batches = random_batches(QWEN3_1_7B, micro_batch_size, context)
     forward_step = make_forward_step(evaluate=False)
     passes, updates, host = [], [], []
     torch.cuda.empty_cache()
@@ -127,11 +135,12 @@ def measure(model: Any, optimizer: Any, context: RankContext, micro_batch_size: 
             optimizer.zero_grad()
             torch.cuda.synchronize()
             start = time.perf_counter()
-            run_schedule(model, batches, 1, train=train, forward_step=forward_step, forward_only=False)
+            stored = run_schedule(model, batches, 1, train=train, forward_step=forward_step, forward_only=False)
             queued = time.perf_counter()
             torch.cuda.synchronize()
             middle = time.perf_counter()
-            optimizer.step()
+            loss_sum, num_tokens = reduce_sums(stored, 2, context)
+            step_if_finite(optimizer, loss=loss_sum / num_tokens, num_tokens=num_tokens)
             invalidate_weight_cache(model)
             torch.cuda.synchronize()
             if step >= 3:
@@ -170,10 +179,9 @@ def describe(measured: list[dict[str, float]], device: str) -> Figure:
     )
 
 
-def print_profile(model: Any, context: RankContext, micro_batch_size: int) -> None:
+def print_profile(model: Any, batches: Iterator[Batch], micro_batch_size: int) -> None:
     """Kernels of one step by their time on the GPU."""
     train = TrainConfig(sequence_length=SEQUENCE_LENGTH, micro_batch_size=micro_batch_size)
-    batches = random_batches(QWEN3_1_7B, micro_batch_size, context)
     model.zero_grad_buffer()
     activities = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profile:

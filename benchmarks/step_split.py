@@ -36,12 +36,13 @@ from qad_core.train.distill import unwrap
 from qad_core.train.parallel import initialize_parallel, shut_down_parallel
 from qad_core.train.report import Reporter, memory_gib
 from qad_core.train.session import Session, build_session
+from qad_core.train.step_lines import StepLines
 
 WARM_UP_STEPS = 3
 REST = "everything else"
 PHASES = (
     "teacher forward", "student forward", "fake quant of activations", "fake quant of weights",
-    "loss and its gradient", "backward", "gradient reduction and scaling", "optimizer", "clearing gradients", REST,
+    "loss and its gradient", "backward", "gradient reduction", "optimizer", "clearing gradients", REST,
 )  # fmt: skip
 
 
@@ -105,11 +106,12 @@ def measure_split(resolved: ResolvedConfig, steps: int) -> Split:
             seed=config.train.seed,
         )
         session = build_session(config, context, folder, Reporter(folder, config, rank=0, started=time.time()))
-        for _ in range(WARM_UP_STEPS):
-            loop.run_step(session)
-        plain = [(loop.run_step(session)["step_ms"] or 0.0) / 1000 for _ in range(steps)]
+        plain: list[float] = []
+        with StepLines(lambda line: plain.append((line["step_ms"] or 0.0) / 1000)) as lines:
+            for _ in range(WARM_UP_STEPS + steps):
+                lines.add(loop.queue_step(session))
         split = Split(
-            plain_seconds=plain,
+            plain_seconds=plain[WARM_UP_STEPS:],
             timed=time_phases(session, steps),
             tokens=config.train.global_batch_size * config.train.sequence_length,
             peak_memory_gib=memory_gib(context.device),
@@ -149,10 +151,10 @@ def time_phases(session: Session, steps: int) -> list[PhaseTimes]:
     timer = PhaseTimer(torch.cuda.synchronize if session.context.device.type == "cuda" else lambda: None)
     watch_modules(session, timer)
     watch_functions(session, timer)
-    run_step = timer.wrap(REST, loop.run_step)
+    queue_step = timer.wrap(REST, loop.queue_step)
     timed: list[PhaseTimes] = []
     for _ in range(steps):
-        run_step(session)
+        queue_step(session)
         timed.append(timer.take())
     return timed
 
@@ -184,7 +186,7 @@ def watch_functions(session: Session, timer: PhaseTimer) -> None:
     places: tuple[tuple[str, Any, str], ...] = (
         ("loss and its gradient", model, "compute_kd_loss"),
         ("backward", schedules, "backward_step"),
-        ("gradient reduction and scaling", session.model.config, "finalize_model_grads_func"),
+        ("gradient reduction", session.model.config, "finalize_model_grads_func"),
         ("optimizer", loop, "step_if_finite"),
         ("clearing gradients", session.model, "zero_grad_buffer"),
         ("clearing gradients", session.optimizer, "zero_grad"),

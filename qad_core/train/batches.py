@@ -16,11 +16,12 @@ import torch
 
 @dataclass(frozen=True)
 class Batch:
-    """One micro-batch; every tensor is [b, s]."""
+    """One micro-batch; every tensor is [b, s], on the device unless it says otherwise."""
 
     tokens: torch.Tensor
     labels: torch.Tensor
     loss_mask: torch.Tensor
+    """On the host: how many tokens count decides the sizes of tensors, and asking a device for it would wait for it."""
     position_ids: torch.Tensor
 
 
@@ -55,18 +56,21 @@ def iterate_batches(
         indices = range(start, start + layout.micro_batch_size)
         filling = [end_sample is not None and index >= end_sample for index in indices]
         samples = [dataset[first_sample if fills else index] for index, fills in zip(indices, filling, strict=True)]
-        batch = _collate(samples, device)
-        batch.loss_mask[torch.tensor(filling, device=device)] = 0.0
-        yield batch
+        yield _collate(samples, filling, device)
 
 
-def _collate(samples: list[Any], device: torch.device) -> Batch:
+def _collate(samples: list[Any], filling: list[bool], device: torch.device) -> Batch:
     def stack(key: str) -> torch.Tensor:
-        return torch.stack([torch.as_tensor(sample[key]) for sample in samples]).to(device, non_blocking=True)
+        return torch.stack([torch.as_tensor(sample[key]) for sample in samples])
 
+    def move(stacked: torch.Tensor) -> torch.Tensor:
+        # Only copies from pinned memory wait for nothing.
+        return (stacked.pin_memory() if device.type == "cuda" else stacked).to(device, non_blocking=True)
+
+    counts = ~torch.tensor(filling).unsqueeze(-1)  # [b, 1]
     return Batch(
-        tokens=stack("tokens"),
-        labels=stack("labels"),
-        loss_mask=stack("loss_mask").float(),
-        position_ids=stack("position_ids"),
+        tokens=move(stack("tokens")),
+        labels=move(stack("labels")),
+        loss_mask=stack("loss_mask").float() * counts,
+        position_ids=move(stack("position_ids")),
     )

@@ -1,9 +1,16 @@
-"""The training loop: step, report, evaluate, save, stop. It only sequences; each part has its module."""
+"""The training loop: step, report, evaluate, save, stop. It only sequences; each part has its module.
+
+A step is queued on the device and told when the next one is queued (`step_lines.py`); before anything that people or
+files rely on, such as an evaluation, a checkpoint or an end, every step is told.
+"""
 
 from __future__ import annotations
 
-import math
 import time
+from dataclasses import replace
+from functools import partial
+
+import torch
 
 from qad_core.errors import DivergedError, ExitCode
 from qad_core.kernels.nvfp4_backend import invalidate_weight_cache
@@ -16,6 +23,7 @@ from qad_core.train.evaluate import evaluate, reduce_sums, run_schedule
 from qad_core.train.optim import learning_rate_of, step_if_finite
 from qad_core.train.report import log, memory_gib
 from qad_core.train.session import Session
+from qad_core.train.step_lines import NumbersOnTheirWay, QueuedStep, StepLines
 from qad_core.train.stop import StopWatch
 
 _BAD_STEPS_IN_A_ROW = 3
@@ -24,25 +32,27 @@ _BAD_STEPS_IN_A_ROW = 3
 def train(session: Session, folder: RunFolder, stop: StopWatch) -> ExitCode:
     """Run until the last iteration or a reason to stop; returns DONE or STOPPED_EARLY, with everything saved."""
     session.reporter.open_metrics(session.progress.step)
-    bad_steps = BadSteps(session.progress)
+    bad_steps = BadSteps(session)
     evaluate_now = _is_evaluation_due(session) and not _is_evaluated(folder, session.progress.step)
-    while True:
-        reason = _reason_to_stop(session, stop)
-        if evaluate_now and not reason:  # a stop cannot wait; the next start makes up for it
-            run_evaluation(session)
-        is_done = session.progress.step >= session.config.train.train_iterations
-        if reason or is_done or (_is_save_due(session) and not bad_steps.in_a_row):
-            save(session)
-        if reason:
-            session.reporter.ended("stopped", exit_code=ExitCode.STOPPED_EARLY, reason=reason)
-            return ExitCode.STOPPED_EARLY
-        if is_done:
-            session.reporter.ended("done", exit_code=ExitCode.DONE)
-            return ExitCode.DONE
-        line = run_step(session)
-        session.reporter.step(line)
-        bad_steps.count(line, session)
-        evaluate_now = _is_evaluation_due(session)
+    with StepLines(partial(_tell, session, bad_steps)) as lines:
+        while True:
+            reason = _reason_to_stop(session, stop)
+            is_done = session.progress.step >= session.config.train.train_iterations
+            is_save_due = _is_save_due(session)
+            if reason or is_done or is_save_due or evaluate_now or bad_steps.in_a_row:
+                lines.flush()
+            if evaluate_now and not reason:  # a stop cannot wait; the next start makes up for it
+                run_evaluation(session)
+            if reason or is_done or (is_save_due and not bad_steps.in_a_row):
+                save(session)
+            if reason:
+                session.reporter.ended("stopped", exit_code=ExitCode.STOPPED_EARLY, reason=reason)
+                return ExitCode.STOPPED_EARLY
+            if is_done:
+                session.reporter.ended("done", exit_code=ExitCode.DONE)
+                return ExitCode.DONE
+            lines.add(queue_step(session))
+            evaluate_now = _is_evaluation_due(session)
 
 
 def evaluate_newest(session: Session) -> ExitCode:
@@ -53,33 +63,32 @@ def evaluate_newest(session: Session) -> ExitCode:
     return ExitCode.DONE
 
 
-def run_step(session: Session) -> MetricsLine:
-    """One optimizer step over one global batch; returns its metrics line."""
-    config, progress, started = session.config.train, session.progress, time.perf_counter()
+def queue_step(session: Session) -> QueuedStep:
+    """Queue one optimizer step over one global batch; waits for nothing of it."""
+    config, progress = session.config.train, session.progress
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began.record()
     learning_rate = learning_rate_of(session.optimizer)
-    if progress.step + 1 in config.iterations_to_skip:
-        loss, grad_norm, skipped = None, None, 1
-    else:
-        loss, grad_norm, skipped = _update_weights(session)
+    is_skipped = progress.step + 1 in config.iterations_to_skip
+    numbers = None if is_skipped else NumbersOnTheirWay(_update_weights(session))
+    ended.record()
     progress.step += 1
     progress.consumed_samples += config.global_batch_size
-    seconds = time.perf_counter() - started
-    tokens = config.global_batch_size * config.sequence_length
-    kd, ce = (loss, None) if session.config.loss == "qad" else (None, loss)
-    line: MetricsLine = {
+    loss_key = "loss/kd" if session.config.loss == "qad" else "loss/ce"
+    known: MetricsLine = {
         "step": progress.step,
-        "time": time.time(),
+        "time": None,
         "consumed_samples": progress.consumed_samples,
         "consumed_tokens": progress.consumed_samples * config.sequence_length,
-        "loss/kd": kd,
+        "loss/kd": None,
         "learning_rate": learning_rate,
-        "grad_norm": grad_norm,
-        "skipped": skipped,
-        "step_ms": None if loss is None else 1000 * seconds,
-        "tokens_per_s": None if loss is None else tokens / seconds,
+        "grad_norm": None,
+        "skipped": 1,
+        "step_ms": None,
+        "tokens_per_s": None,
         "memory_gib": memory_gib(session.context.device),
     }
-    return line if ce is None else {**line, "loss/ce": ce}
+    return QueuedStep(known, loss_key, config.global_batch_size * config.sequence_length, numbers, began, ended)
 
 
 def run_evaluation(session: Session) -> None:
@@ -99,32 +108,45 @@ def save(session: Session) -> int:
 class BadSteps:
     """Counts non-finite steps in a row; the third ends the run with the state from before the first saved.
 
-    The weights are that state already: a step that is not finite changes none (`optim.step_if_finite`).
+    The weights are that state already: a step that is not finite changes none (`optim.step_if_finite`). After a bad
+    step the loop tells each step before it queues the next, so that nothing follows the third.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, session: Session) -> None:
         self.in_a_row = 0
-        self._before = Progress(progress.step, progress.consumed_samples)
+        self._session = session
+        self._before = replace(session.progress)
 
-    def count(self, line: MetricsLine, session: Session) -> None:
+    def count(self, line: MetricsLine) -> None:
         """Take one step's line; raises `DivergedError` at the third bad one in a row."""
-        step = int(line["step"] or 0)
+        step, consumed_samples = int(line["step"] or 0), int(line["consumed_samples"] or 0)
         if line["grad_norm"] is None or not line["skipped"]:
             self.in_a_row = 0
-            self._before = Progress(session.progress.step, session.progress.consumed_samples)
+            self._before = Progress(step, consumed_samples)
             return
         self.in_a_row += 1
         log.error("step %d: loss or gradient is not finite (%d in a row)", step, self.in_a_row)
         if self.in_a_row < _BAD_STEPS_IN_A_ROW:
             return
-        session.progress = self._before
-        save(session)
+        self._go_back()
+        save(self._session)
         first = step - _BAD_STEPS_IN_A_ROW + 1
         raise DivergedError(
             f"loss or gradient was not finite in steps {first} to {step}; the state of step {first - 1} is saved",
             f"look at the data of these steps, skip them with train.iterations_to_skip="
             f"[{first},{first + 1},{step}], or lower train.learning_rate",
         )
+
+    def _go_back(self) -> None:
+        """Back before the first bad step: what counts samples went on, the weights and moments did not."""
+        bad_samples = self._session.progress.consumed_samples - self._before.consumed_samples
+        self._session.scheduler.step(increment=-bad_samples)
+        self._session.progress = self._before
+
+
+def _tell(session: Session, bad_steps: BadSteps, line: MetricsLine) -> None:
+    session.reporter.step(line)
+    bad_steps.count(line)
 
 
 def _evaluation_line(session: Session) -> MetricsLine:
@@ -139,8 +161,8 @@ def _evaluation_line(session: Session) -> MetricsLine:
     return {"step": session.progress.step, "time": time.time(), **line}
 
 
-def _update_weights(session: Session) -> tuple[float, float, int]:
-    """Forward, backward and optimizer; returns (mean loss a token, gradient norm, 1 if no weight changed)."""
+def _update_weights(session: Session) -> torch.Tensor:
+    """Forward, backward and optimizer; returns (mean loss a token, gradient norm, 1 if no weight changed) [3]."""
     config = session.config
     session.model.zero_grad_buffer()
     session.optimizer.zero_grad()
@@ -159,13 +181,13 @@ def _update_weights(session: Session) -> tuple[float, float, int]:
         forward_step=make_forward_step(evaluate=False),
         forward_only=False,
     )
-    loss_sum, tokens = reduce_sums(stored, 2, session.context).tolist()
-    loss = loss_sum / max(tokens, 1.0)
-    result = step_if_finite(session.optimizer, loss_is_finite=math.isfinite(loss))
-    if not result.skipped:
-        session.scheduler.step(increment=config.train.global_batch_size)
-        invalidate_weight_cache(session.model)
-    return loss, result.grad_norm, int(result.skipped)
+    loss_sum, counted = reduce_sums(stored, 2, session.context)
+    num_tokens = torch.where(counted > 0, counted, 1.0)
+    loss = loss_sum / num_tokens
+    result = step_if_finite(session.optimizer, loss=loss, num_tokens=num_tokens)
+    session.scheduler.step(increment=config.train.global_batch_size)
+    invalidate_weight_cache(session.model)
+    return torch.stack([loss, result.grad_norm, result.skipped.double()])
 
 
 def _reason_to_stop(session: Session, stop: StopWatch) -> str:

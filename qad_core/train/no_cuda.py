@@ -7,6 +7,7 @@ asks whether a stand-in is at work.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -31,6 +32,7 @@ def install_cpu_stand_ins() -> None:
     _stand_in_for_cuda_runtime()
     _stand_in_for_rng_states()
     _accept_tensor_split_sizes()
+    _accept_uneven_parts()
     _installed = CpuDeviceMode()
     _installed.__enter__()
 
@@ -74,17 +76,25 @@ class CpuStream:
         """Nothing to wait for."""
 
     def record_event(self, event: CpuEvent | None = None) -> CpuEvent:
-        """An event that has happened."""
-        return event or CpuEvent()
+        """An event that happens now."""
+        event = event or CpuEvent()
+        event.record()
+        return event
 
 
 class CpuEvent:
-    """An event that has always happened."""
+    """An event that happens when it is recorded, since all work before it is done."""
 
-    def __init__(self, *_args: object, **_kwargs: object) -> None: ...
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        self._seconds = time.perf_counter()
 
     def record(self, _stream: object = None) -> None:
-        """Nothing to record."""
+        """Happen now."""
+        self._seconds = time.perf_counter()
+
+    def elapsed_time(self, end: CpuEvent) -> float:
+        """Milliseconds from this event to `end`."""
+        return 1000 * (end._seconds - self._seconds)
 
     def wait(self, _stream: object = None) -> None:
         """Nothing to wait for."""
@@ -193,6 +203,39 @@ def _accept_tensor_split_sizes() -> None:
 
     distributed: Any = torch.distributed
     distributed.all_to_all_single = all_to_all_single
+
+
+def _accept_uneven_parts() -> None:
+    """Tensor-parallel ranks of a mixture of experts hold different numbers of tokens; gloo wants equal ones."""
+    distributed: Any = torch.distributed
+    even_gather, even_scatter = distributed.all_gather, distributed.reduce_scatter
+
+    def all_gather(
+        tensor_list: list[torch.Tensor], tensor: torch.Tensor, group: Any = None, async_op: bool = False
+    ) -> Any:
+        if len({part.shape for part in tensor_list}) == 1:
+            return even_gather(tensor_list, tensor, group, async_op)
+        longest = max(len(part) for part in tensor_list)
+        padded = [part.new_zeros(longest, *part.shape[1:]) for part in (tensor, *tensor_list)]
+        padded[0][: len(tensor)] = tensor
+        even_gather(padded[1:], padded[0], group)
+        for part, source in zip(tensor_list, padded[1:], strict=True):
+            part.copy_(source[: len(part)])
+
+    def reduce_scatter(
+        output: torch.Tensor,
+        input_list: list[torch.Tensor],
+        op: Any = torch.distributed.ReduceOp.SUM,
+        group: Any = None,
+        async_op: bool = False,
+    ) -> Any:
+        if len({part.shape for part in input_list}) == 1:
+            return even_scatter(output, input_list, op, group, async_op)
+        whole = torch.cat(input_list)
+        torch.distributed.all_reduce(whole, op, group)
+        output.copy_(whole.split([len(part) for part in input_list])[torch.distributed.get_rank(group)])
+
+    distributed.all_gather, distributed.reduce_scatter = all_gather, reduce_scatter
 
 
 def _to_integers(sizes: Iterable[Any] | None) -> list[int] | None:

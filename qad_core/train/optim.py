@@ -1,34 +1,37 @@
 """Megatron-core's data-parallel wrapper, distributed optimizer and learning-rate schedule, from our sections.
 
 Owns the step that refuses non-finite gradients before they reach a weight, which megatron-core's own
-step does not do without a loss scaler.
+step does not do without a loss scaler. Nothing of a step is read on the host.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
 import torch
+from megatron.core import optimizer as megatron_optimizer
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
-from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
+from torch import Tensor
 
 from qad_core.config.schema import TrainConfig
 from qad_core.train.parallel import RankContext
+
+_CLIP_EPSILON = 1e-6
+"""Added to the norm when clipping, as megatron-core does."""
 
 
 @dataclass(frozen=True)
 class StepResult:
     """What one optimizer step did."""
 
-    grad_norm: float
-    """Global gradient norm before clipping."""
-    skipped: bool
-    """Whether the weights were left alone because the norm was not finite."""
+    grad_norm: Tensor
+    """Global norm of the mean gradient a token before clipping, 0-dim."""
+    skipped: Tensor
+    """Whether the weights were left alone because the loss or the norm was not finite, 0-dim bool."""
 
 
 def wrap_data_parallel(model: Any, context: RankContext) -> DistributedDataParallel:
@@ -41,14 +44,23 @@ def wrap_data_parallel(model: Any, context: RankContext) -> DistributedDataParal
         overlap_param_gather=False,
     )
     wrapped = DistributedDataParallel(model.config, config, model)
-    model.config.finalize_model_grads_func = finalize_model_grads
+    model.config.finalize_model_grads_func = _reduce_gradients
     if on_gpu:
         model.config.no_sync_func = wrapped.no_sync
     return wrapped
 
 
+def _reduce_gradients(model: list[Any], num_tokens: Tensor | None = None, **options: Any) -> None:
+    """megatron-core's reduction over ranks, without its division by `num_tokens`.
+
+    That is a pass over all gradients, and waits for the device to tell whether there are any tokens; `step_if_finite`
+    divides for free.
+    """
+    finalize_model_grads(model, None, **options)
+
+
 def build_optimizer(model: DistributedDataParallel, train: TrainConfig, params_dtype: torch.dtype) -> ChainedOptimizer:
-    """AdamW with float32 main weights and moments, sharded over data-parallel ranks."""
+    """torch's AdamW with float32 main weights and moments, sharded over data-parallel ranks."""
     config = OptimizerConfig(
         optimizer="adam",
         lr=train.learning_rate,
@@ -62,6 +74,8 @@ def build_optimizer(model: DistributedDataParallel, train: TrainConfig, params_d
         params_dtype=params_dtype,
         use_distributed_optimizer=True,
     )
+    # Those of TransformerEngine and Apex, which megatron-core takes where it finds them, know no way to skip a step.
+    setattr(megatron_optimizer, "USING_PYTORCH_OPTIMIZER", True)  # noqa: B010 - megatron-core asks no setting
     optimizer = get_megatron_optimizer(config, [model])
     chained = optimizer if isinstance(optimizer, ChainedOptimizer) else ChainedOptimizer([optimizer])
     for part in chained.chained_optimizers:
@@ -93,7 +107,7 @@ def load_optimizer(optimizer: ChainedOptimizer, state: dict[str, Any]) -> None:
 
     torch's AdamW keeps its step count as a tensor of each parameter. megatron-core 0.16.1 looks for it
     among the saved shards, where its own saving leaves it out, and then hands one shared tensor to all
-    parameters, which AdamW would count up once a parameter. Apex and TransformerEngine have no such tensor.
+    parameters, which AdamW would count up once a parameter.
     """
     for part in optimizer.chained_optimizers:
         _carry_step_over(part)
@@ -108,7 +122,7 @@ def load_optimizer(optimizer: ChainedOptimizer, state: dict[str, Any]) -> None:
 def _carry_step_over(part: Any) -> None:
     set_states = type(part)._set_main_param_and_optimizer_states
 
-    def set_states_and_step(self: Any, model_param: torch.Tensor, tensors: dict[str, torch.Tensor]) -> None:
+    def set_states_and_step(self: Any, model_param: Tensor, tensors: dict[str, Tensor]) -> None:
         group, order = self.model_param_group_index_map[model_param]
         moments = self.optimizer.state[self.optimizer.param_groups[group]["params"][order]]
         set_states(self, model_param, {**tensors, **{key: moments[key] for key in ("step",) if key in moments}})
@@ -135,21 +149,47 @@ def build_scheduler(optimizer: ChainedOptimizer, train: TrainConfig) -> Optimize
     )
 
 
-def step_if_finite(optimizer: ChainedOptimizer, *, loss_is_finite: bool) -> StepResult:
-    """Clip and step, unless the loss or the gradient norm is not finite: then no weight changes.
+def step_if_finite(optimizer: ChainedOptimizer, *, loss: Tensor, num_tokens: Tensor) -> StepResult:
+    """Clip and step, unless the mean loss a token or the gradient norm is not finite: then no weight changes.
 
-    The norm is global, so every rank decides alike.
+    Both are 0-dim and the same on every rank, and so is the decision. It is made where they are: the host learns of it
+    later, and has stepped the learning rate's schedule on meanwhile. The sums of gradients are divided by `num_tokens`
+    and clipped as AdamW reads them.
     """
     optimizer.prepare_grads()
-    grad_norm = float(optimizer.get_grad_norm())
-    if not (loss_is_finite and math.isfinite(grad_norm)):
-        return StepResult(grad_norm, skipped=True)
+    grad_norm = _norm_of_sums(optimizer) / num_tokens
+    skipped = ~(loss.isfinite() & grad_norm.isfinite())
     for part in optimizer.chained_optimizers:
-        parameters: list[torch.Tensor] = [*part.get_parameters()]
-        if parameters and part.config.clip_grad > 0:
-            clip_grad_by_total_norm_fp32(parameters, max_norm=part.config.clip_grad, total_norm=grad_norm)
+        adam: Any = part.optimizer
+        # torch's way to hand AdamW a divisor of gradients and a reason not to step, made for its GradScaler.
+        adam.grad_scale = (num_tokens * _excess(grad_norm, part.config.clip_grad)).float()
+        adam.found_inf = skipped.float()
     optimizer.step_with_ready_grads()
-    return StepResult(grad_norm, skipped=False)
+    return StepResult(grad_norm, skipped)
+
+
+def _excess(grad_norm: Tensor, clip_grad: float) -> Tensor:
+    """What gradients of this norm are to be divided by, 0-dim; a limit of 0 means none."""
+    if clip_grad == 0:
+        return torch.ones_like(grad_norm)
+    return torch.clamp((grad_norm + _CLIP_EPSILON) / clip_grad, min=1.0)
+
+
+def _norm_of_sums(optimizer: ChainedOptimizer) -> Tensor:
+    """Global norm of the gradients as they were summed over tokens, 0-dim float32.
+
+    megatron-core's own, without TransformerEngine and Apex, reads the norm of each parameter on the host.
+    """
+    squares: dict[Any, Tensor] = {}
+    for part in optimizer.chained_optimizers:
+        group = part.get_grad_stats_parallel_group()
+        total = squares.setdefault(group, torch.zeros((), device=torch.cuda.current_device()))
+        gradients = part.get_main_grads_for_grad_norm()
+        if gradients:
+            total += torch.nn.utils.get_total_norm(gradients).square()
+    for group, total in squares.items():
+        torch.distributed.all_reduce(total, group=group)
+    return torch.stack([*squares.values()]).sum().sqrt()
 
 
 def learning_rate_of(optimizer: ChainedOptimizer) -> float:

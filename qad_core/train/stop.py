@@ -15,6 +15,7 @@ import torch.distributed
 
 from qad_core.config.schema import TrainConfig
 from qad_core.train.parallel import RankContext
+from qad_core.train.step_lines import NumbersOnTheirWay
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _TIME_LIMIT = "time limit"
@@ -29,6 +30,7 @@ class StopWatch:
         self._context = context
         self._deadline = None if train.exit_duration_minutes is None else started + 60 * train.exit_duration_minutes
         self._reason = ""
+        self._posted: NumbersOnTheirWay | None = None
 
     def listen(self) -> None:
         """Turn SIGTERM, SIGUSR1 and SIGINT into a reason instead of a sudden end."""
@@ -36,15 +38,22 @@ class StopWatch:
             signal.signal(received, self._receive)
 
     def agreed_reason(self) -> str:
-        """The reason that any rank has, or an empty string; a collective, called by every rank at every step."""
+        """The reason that any rank has, or an empty string; a collective, called by every rank at every step.
+
+        With several ranks it is what any of them had at the call before, so that no host waits for what its device has
+        queued since.
+        """
         if not self._reason and self._deadline is not None and time.time() >= self._deadline:
             self._reason = _TIME_LIMIT
-        index = _REASONS.index(self._reason)
         if self._context.world_size == 1:
-            return _REASONS[index]
-        shared = torch.tensor([index], device=self._context.device)
+            return self._reason
+        posted, self._posted = self._posted, self._post(_REASONS.index(self._reason))
+        return "" if posted is None else _REASONS[int(posted.read()[0])]
+
+    def _post(self, index: int) -> NumbersOnTheirWay:
+        shared = torch.full((1,), index, device=self._context.device)
         torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
-        return _REASONS[int(shared.item())]
+        return NumbersOnTheirWay(shared)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._reason = signal.Signals(number).name
