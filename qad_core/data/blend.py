@@ -79,6 +79,11 @@ def token_file_pair(prefix: Path) -> tuple[Path, Path]:
     return prefix.with_name(prefix.name + ".bin"), prefix.with_name(prefix.name + ".idx")
 
 
+def loss_mask_prefix(prefix: Path) -> Path:
+    """Prefix of the files that say, a byte a token, which tokens of the prefix's files the loss counts."""
+    return prefix.with_name(f"{prefix.name}_loss_mask")
+
+
 def _read_object(path: Path) -> dict[Split, object]:
     try:
         parsed: object = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -23,7 +23,7 @@ import torch.distributed as dist
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 
-from qad_core.data.blend import SPLITS, Blend, BlendEntry, Split, token_file_pair
+from qad_core.data.blend import SPLITS, Blend, BlendEntry, Split, loss_mask_prefix, token_file_pair
 from qad_core.data.token_file import TokenFile, check_token_file, check_token_ids
 from qad_core.errors import DataError
 from qad_core.models.tokenizer import Tokenizer
@@ -54,24 +54,68 @@ def build_gpt_datasets(
     seed: int,
     tokenizer: Tokenizer,
     cache_dir: Path,
+    masked: bool = False,
 ) -> GPTDatasets:
     """Build on every rank; rank 0 first, which writes the index files into `cache_dir`.
 
     Call it on all ranks of the process group, or without one. Each dataset has at least the samples
     asked for; training text is repeated where it is short, held-out text never is.
+    With `masked`, the loss masks beside the token files (`blend.loss_mask_prefix`) say which labels count.
     Raises `DataError` with the numbers where a split has not one sequence, or held-out text is too
     short; and for token files that are not whole or were made with a larger vocabulary.
     """
     samples: dict[Split, int] = {"train": train_samples, "valid": valid_samples, "test": test_samples}
-    files = {split: [check_token_file(entry.prefix) for entry in blend.split(split)] for split in SPLITS}
+    files: dict[Split, list[TokenFile]] = {
+        split: [check_token_file(entry.prefix) for entry in blend.split(split)] for split in SPLITS
+    }
     for split in SPLITS:
         if samples[split]:
             check_split_size(split, blend.split(split), files[split], sequence_length, samples[split])
             for file in files[split]:
                 check_token_ids(file, tokenizer.vocab_size)
-    train = _build(blend, [train_samples, 0, 0], sequence_length, seed, tokenizer, cache_dir)
-    held_out = _build(blend, [0, valid_samples, test_samples], sequence_length, HELD_OUT_SEED, tokenizer, cache_dir)
-    return GPTDatasets(train.train, held_out.valid, held_out.test)
+
+    def build(of: Blend) -> GPTDatasets:
+        train = _build(of, [train_samples, 0, 0], sequence_length, seed, tokenizer, cache_dir)
+        held_out = _build(of, [0, valid_samples, test_samples], sequence_length, HELD_OUT_SEED, tokenizer, cache_dir)
+        return GPTDatasets(train.train, held_out.valid, held_out.test)
+
+    if not masked:
+        return build(blend)
+    # The order of samples follows from lengths, weights and seed, which both have in common.
+    masks = build(_blend_of_masks(blend, files))
+    return GPTDatasets(*map(MaskedDataset, build(blend), masks))
+
+
+class MaskedDataset(Sequence[dict[str, torch.Tensor]]):
+    """Samples whose loss mask is that of another dataset's labels, which are 1 where the label counts and else 0."""
+
+    def __init__(self, samples: PackedDataset, masks: PackedDataset) -> None:
+        self._samples = samples
+        self._masks = masks
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One sample, as `PackedDataset` has it."""
+        sample = self._samples[index]
+        return {**sample, "loss_mask": sample["loss_mask"] * self._masks[index]["labels"]}
+
+
+def _blend_of_masks(blend: Blend, files: Mapping[Split, list[TokenFile]]) -> Blend:
+    """The blend with each file's loss mask in its place; `DataError` where one is not there or of other tokens."""
+    for file in (file for split in SPLITS for file in files[split]):
+        prefix = loss_mask_prefix(file.prefix)
+        if not token_file_pair(prefix)[1].exists() or check_token_file(prefix).tokens != file.tokens:
+            raise DataError(
+                f"{file.prefix} has no loss mask of its {file.tokens:,} tokens beside it",
+                "Prepare the data again, or set dataset.answer_loss_only to false.",
+            )
+    entries = {
+        split: tuple(BlendEntry(entry.weight, loss_mask_prefix(entry.prefix)) for entry in blend.split(split))
+        for split in SPLITS
+    }
+    return Blend(**entries)
 
 
 def check_split_size(

@@ -8,21 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from qad_core import __version__
-from qad_core.config.schema import DatasetConfig, SourceConfig
+from qad_core.config.data_paths import token_settings
+from qad_core.config.schema import DatasetConfig
 from qad_core.data.blend import Split
-from qad_core.data.sources import fingerprint_source
+from qad_core.data.sources import Unit, fingerprint_source
 from qad_core.models.tokenizer import Tokenizer
 
 MANIFEST_NAME = "manifest.json"
-PREPARATION = 1
+PREPARATION = 2
 """Raised when the code would make other tokens from the same inputs, so that older ones are made anew."""
-VERSIONED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "numpy")
+VERSIONED_PACKAGES = ("megatron-core", "transformers", "tokenizers", "tiktoken", "datasets", "numpy")
+_OF_THE_WHOLE = ("valid_fraction", "test_fraction")
 # Letters, digits, spaces, code, accents, another script and an emoji: tokenizers that differ seldom agree on all.
 PROBE_TEXT = "def f(x):\n    return x ** 2  # The 1,234 naïve cafés of Київ; 北京 🙂\n\n\tand   spaces\r\n"
 
@@ -46,6 +49,27 @@ class SplitCounts(_Part):
     """Hash of its index."""
 
 
+class SourceCounts(_Part):
+    """What became of one source's records."""
+
+    splits: dict[Split, SplitCounts]
+    """What came out."""
+    read_from: tuple[str, ...]
+    """Files and folders, or the hub's dataset with its revision."""
+    records: int
+    """Records read."""
+    left_out: int
+    """Records that the sample left out."""
+    bad_records: int
+    """Records passed over because they cannot be read or rendered."""
+    bad_examples: tuple[str, ...]
+    """The first of them: where, and why."""
+    duplicate_documents: int
+    """Exact duplicates that were dropped, also of documents of the sources before."""
+    empty_documents: int
+    """Documents without text that were dropped."""
+
+
 class Inputs(_Part):
     """Everything that decides the tokens; equal inputs give equal tokens."""
 
@@ -53,10 +77,18 @@ class Inputs(_Part):
     """`PREPARATION` of the code."""
     dataset: dict[str, JsonValue]
     """The dataset's section of the config."""
-    source_sha256: str
-    """Hash of the source files' names, sizes and times, or of the versions that made the text."""
+    sources_sha256: dict[str, str | None]
+    """For each source, hash of its files' names, sizes and times, or of the versions that made the text; null for the
+    hub's own servers, whose revision `read_from` says."""
     tokenizer_sha256: str
     """Hash of the vocabulary's size, the end-of-document token and the tokens of a fixed text."""
+
+    def fit(self, now: Inputs) -> bool:
+        """Whether tokens of these inputs are what `now` asks for; the hub is not asked whether it has news."""
+        hashes = {name: mine for name, mine in self.sources_sha256.items() if now.sources_sha256.get(name)}
+        asked = {name: theirs for name, theirs in now.sources_sha256.items() if theirs}
+        others = {"sources_sha256": {}}
+        return hashes == asked and self.model_copy(update=others) == now.model_copy(update=others)
 
 
 class Manifest(_Part):
@@ -64,16 +96,21 @@ class Manifest(_Part):
 
     inputs: Inputs
     """What the tokens were made from."""
-    splits: dict[Split, SplitCounts]
-    """What came out."""
-    duplicate_documents: int
-    """Exact duplicates that were dropped."""
-    empty_documents: int
-    """Documents without text that were dropped."""
+    sources: dict[str, SourceCounts]
+    """What became of each source."""
     versions: dict[str, str]
     """Packages that the tokens were made with."""
     seconds: float
-    """How long it took."""
+    """How long it took, from the last start on."""
+
+    def split(self, split: Split) -> SplitCounts:
+        """What a split holds over all sources, without hashes."""
+        parts = [source.splits[split] for source in self.sources.values()]
+        return SplitCounts(
+            documents=sum(part.documents for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            characters=sum(part.characters for part in parts),
+        )
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -89,26 +126,31 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def describe_inputs(dataset: DatasetConfig, source: SourceConfig, tokenizer: Tokenizer) -> Inputs:
+def describe_inputs(dataset: DatasetConfig, tokenizer: Tokenizer) -> Inputs:
     """The inputs as they are now."""
     return Inputs(
         preparation=PREPARATION,
-        dataset=dataset.model_dump(mode="json", exclude={"blend"}),
-        source_sha256=fingerprint_source(source),
+        dataset=token_settings(dataset),
+        sources_sha256={name: fingerprint_source(source) for name, source in dataset.named_sources.items()},
         tokenizer_sha256=fingerprint_tokenizer(tokenizer),
     )
+
+
+def unit_key(inputs: Inputs, units: Iterable[Unit]) -> str:
+    """Hash of what decides single units' tokens: their work is gone on with while it is the same.
+
+    How documents are split and weighed, and how many records may be bad, can change in between.
+    """
+    settings = {name: value for name, value in inputs.dataset.items() if name not in _OF_THE_WHOLE}
+    pieces = [repr(unit) for unit in units]
+    facts = [inputs.preparation, settings, inputs.sources_sha256, inputs.tokenizer_sha256, pieces]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint_tokenizer(tokenizer: Tokenizer) -> str:
     """Hash that tells tokenizers apart by what they do."""
     facts = [tokenizer.vocab_size, tokenizer.eod_id, list(tokenizer.encode(PROBE_TEXT))]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def installed_versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from qad_core.errors import QadError
 
-TRAINER_PACKAGES = ("torch", "megatron", "modelopt", "transformers", "tensorboard", "gguf")
+TRAINER_PACKAGES = ("torch", "megatron", "modelopt", "transformers", "tensorboard", "datasets", "tiktoken", "gguf")
 
 
 def require_trainer() -> None:

@@ -6,7 +6,7 @@ and Apex are never required, so nothing here turns on a fusion that needs them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ def make_transformer_config(
     params_dtype: torch.dtype,
     recompute: Literal["none", "full"] = "none",
 ) -> TransformerConfig:
-    """Config of a Qwen3 or Llama decoder on this process's layout of ranks.
+    """Config of a Qwen3, Qwen3-MoE or Llama decoder on this process's layout of ranks.
 
     Dropout is 0 and losses are sums over tokens, divided once by the global token count
     (`calculate_per_token_loss`). Weights start as zeros: they always come from `hf_import`.
@@ -38,7 +38,7 @@ def make_transformer_config(
         kv_channels=architecture.kv_channels,
         normalization="RMSNorm",
         layernorm_epsilon=architecture.rms_norm_epsilon,
-        qk_layernorm=architecture.family == "qwen3",
+        qk_layernorm=architecture.family != "llama",
         gated_linear_unit=True,
         activation_func=F.silu,
         add_bias_linear=False,
@@ -68,4 +68,26 @@ def make_transformer_config(
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
         persist_layer_norm=False,
+        **_mixture_of_experts(architecture),
     )
+
+
+def _mixture_of_experts(architecture: ArchitectureConfig) -> dict[str, Any]:
+    """The router's and the experts' settings; none for a dense model.
+
+    No auxiliary loss balances the experts: the student is held to its teacher's outputs alone. The router computes
+    in float32, so that a choice between experts does not hang on bfloat16's rounding of its logits.
+    """
+    if architecture.family != "qwen3_moe":
+        return {}
+    return {
+        "num_moe_experts": architecture.num_moe_experts,
+        "moe_ffn_hidden_size": architecture.moe_ffn_hidden_size,
+        "moe_router_topk": architecture.moe_router_topk,
+        # The softmax over the chosen experts' logits is the softmax over all, scaled to sum to one.
+        "moe_router_pre_softmax": not architecture.moe_normalize_topk,
+        "moe_router_dtype": "fp32",
+        "moe_router_load_balancing_type": "none",
+        "moe_aux_loss_coeff": 0.0,
+        "moe_token_dispatcher_type": "alltoall",
+    }

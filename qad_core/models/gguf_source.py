@@ -1,6 +1,7 @@
 """A GGUF file's tensors under Hugging Face names, dequantized to float32 one at a time.
 
-Owns GGUF's names, its order of query and key rows, and the check of its metadata against the architecture.
+Owns GGUF's names, its order of query and key rows, its stacks of experts, and the check of its metadata against
+the architecture.
 Read with the `gguf` package alone: transformers' own loader gives the same numbers but takes many times as
 long. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -9,8 +10,12 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from gguf import GGUFReader, ReaderTensor
 from gguf.quants import dequantize
@@ -18,7 +23,7 @@ from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
-from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, Shape, layer_prefix
+from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, Shape, expert_prefix, layer_prefix
 
 _NAMES = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": OUTPUT}
 _LAYER_NAMES = {
@@ -33,11 +38,28 @@ _LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+    "ffn_gate_inp": "mlp.gate",
 }
+_EXPERT_NAMES = {"ffn_gate_exps": "gate_proj", "ffn_up_exps": "up_proj", "ffn_down_exps": "down_proj"}
+_FAMILIES = {"qwen3_moe": "qwen3moe"}
+"""Our families whose name differs in GGUF."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a tensor lies: a whole GGUF tensor, or one expert's part of a stack."""
+
+    tensor: ReaderTensor
+    shape: Shape
+    expert: int | None = None
+
+    @property
+    def data(self) -> npt.NDArray[Any]:
+        return self.tensor.data if self.expert is None else self.tensor.data[self.expert]
 
 
 class GgufSource:
-    """Tensors of one GGUF file of a Llama or Qwen3.
+    """Tensors of one GGUF file of a Llama, Qwen3 or Qwen3-MoE.
 
     Raises ModelError for a damaged file and for one whose metadata contradict the architecture.
     """
@@ -48,24 +70,23 @@ class GgufSource:
         reader = open_gguf(path)
         _check_metadata(path, reader, architecture)
         # rope_freqs holds the frequencies of a RoPE scaling, which the architecture gives by its constants.
-        self._tensors: dict[str, ReaderTensor] = {
-            to_hf_name(tensor.name): tensor
+        self._tensors: dict[str, _Stored] = {
+            name: stored
             for tensor in reader.tensors
             if not (tensor.name == "rope_freqs.weight" and architecture.rope_scaling)
+            for name, stored in _list_tensors(tensor)
         }
-        # GGUF writes the fastest dimension first.
-        self.shapes: dict[str, Shape] = {
-            name: tuple(int(size) for size in reversed(tensor.shape)) for name, tensor in self._tensors.items()
-        }
+        self.shapes: dict[str, Shape] = {name: stored.shape for name, stored in self._tensors.items()}
 
     def read(self, name: str) -> Tensor:
         """One tensor, float32; raises ModelError for a kind of block that the gguf package cannot dequantize."""
         stored = self._tensors[name]
         try:
-            values = dequantize(stored.data, stored.tensor_type)
+            values = dequantize(stored.data, stored.tensor.tensor_type)
         except NotImplementedError as error:
+            kind = stored.tensor.tensor_type.name
             raise ModelError(
-                f"{self.description}: {stored.name} is stored as {stored.tensor_type.name}, which cannot be read",
+                f"{self.description}: {stored.tensor.name} is stored as {kind}, which cannot be read",
                 "Use a GGUF file with Q8_0, Q4_K, F16 or BF16 blocks, or the model's safetensors.",
             ) from error
         tensor = torch.from_numpy(values.copy()).reshape(self.shapes[name])
@@ -92,6 +113,18 @@ def open_gguf(path: Path) -> GGUFReader:
         ) from error
 
 
+def _list_tensors(tensor: ReaderTensor) -> Iterator[tuple[str, _Stored]]:
+    """One GGUF tensor's parts under their Hugging Face names: itself, or each expert of a stack."""
+    shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF writes the fastest dimension first
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", tensor.name)
+    if not match or match[2] not in _EXPERT_NAMES:
+        yield to_hf_name(tensor.name), _Stored(tensor, shape)
+        return
+    for expert in range(shape[0]):
+        name = f"{layer_prefix(int(match[1]))}{expert_prefix(expert)}{_EXPERT_NAMES[match[2]]}.weight"
+        yield name, _Stored(tensor, shape[1:], expert)
+
+
 def to_hf_name(name: str) -> str:
     """Hugging Face name of a GGUF tensor; a name that is not known stays as it is, to be reported as unused."""
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
@@ -112,13 +145,15 @@ def _restore_head_rows(tensor: Tensor, heads: int) -> Tensor:
 def _check_metadata(path: Path, reader: GGUFReader, architecture: ArchitectureConfig) -> None:
     """Compare what shapes cannot tell: heads, RoPE base, epsilon."""
     family = _read_field(reader, "general.architecture")
-    expected = {
-        "general.architecture": architecture.family,
+    expected: dict[str, str | float | None] = {
+        "general.architecture": _FAMILIES.get(architecture.family, architecture.family),
         f"{family}.block_count": architecture.num_layers,
         f"{family}.attention.head_count": architecture.num_attention_heads,
         f"{family}.attention.head_count_kv": architecture.num_query_groups,
         f"{family}.rope.freq_base": architecture.rotary_base,
         f"{family}.attention.layer_norm_rms_epsilon": architecture.rms_norm_epsilon,
+        f"{family}.expert_count": architecture.num_moe_experts,
+        f"{family}.expert_used_count": architecture.moe_router_topk,
     }
     found = {key: _read_field(reader, key) for key in expected}
     differing = [
@@ -135,7 +170,7 @@ def _read_field(reader: GGUFReader, key: str) -> str | float | int | None:
     return None if field is None else field.contents()
 
 
-def _is_same(found: str | float, expected: str | float) -> bool:
-    if isinstance(found, str) or isinstance(expected, str):
+def _is_same(found: str | float, expected: str | float | None) -> bool:
+    if isinstance(found, str) or isinstance(expected, str) or expected is None:
         return found == expected
     return abs(found - expected) <= 1e-6 * abs(expected)  # GGUF holds float32

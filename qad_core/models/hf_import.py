@@ -1,8 +1,8 @@
 """Fills this rank's shard of a megatron-core model from Hugging Face tensors.
 
-Owns the layout: query, key and value rows interleaved by group, gate above up inside each shard, embedding
-and head by vocabulary rows. modelopt's importer does the same, but casts to bfloat16 on the way, which costs
-an fp32 model its exactness; here a tensor goes from its source to the parameter's dtype in one step.
+Owns the layout: query, key and value rows interleaved by group, gate above up inside each shard, experts stacked,
+embedding and head by vocabulary rows. modelopt's importer does the same, but casts to bfloat16 on the way, which
+costs an fp32 model its exactness; here a tensor goes from its source to the parameter's dtype in one step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
-from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, is_unneeded, layer_prefix, list_expected_tensors
+from qad_core.models.experts import GroupedExperts
+from qad_core.models.hf_tensors import (
+    EMBEDDING,
+    FINAL_NORM,
+    OUTPUT,
+    ROUTER,
+    expert_prefix,
+    is_unneeded,
+    layer_prefix,
+    list_expected_tensors,
+)
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.models.tensor_sources import TensorSource
 from qad_core.train.parallel import RankContext
@@ -116,9 +126,23 @@ def _pair_layer(layer: Any, architecture: ArchitectureConfig, reader: _ShardRead
     yield layer.input_layernorm.weight, reader.whole(f"{prefix}input_layernorm.weight")
     yield attention.linear_qkv.weight, reader.query_key_value(projections, architecture.num_query_groups)
     yield attention.linear_proj.weight, reader.columns(f"{prefix}self_attn.o_proj.weight")
-    if architecture.family == "qwen3":
+    if architecture.family != "llama":
         yield attention.q_layernorm.weight, reader.whole(f"{prefix}self_attn.q_norm.weight")
         yield attention.k_layernorm.weight, reader.whole(f"{prefix}self_attn.k_norm.weight")
     yield layer.pre_mlp_layernorm.weight, reader.whole(f"{prefix}post_attention_layernorm.weight")
+    if architecture.family == "qwen3_moe":
+        yield mlp.router.weight, reader.whole(prefix + ROUTER)
+        yield from _pair_experts(mlp.experts, prefix, reader)
+        return
     yield mlp.linear_fc1.weight, reader.gate_and_up(f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
     yield mlp.linear_fc2.weight, reader.columns(f"{prefix}mlp.down_proj.weight")
+
+
+def _pair_experts(experts: GroupedExperts, prefix: str, reader: _ShardReader) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each local expert's part of the stacked weights; experts shard over TP as dense layers do."""
+    first, second = experts.linear_fc1, experts.linear_fc2
+    for index in range(first.num_local_experts):
+        name = prefix + expert_prefix(first.first_expert + index)
+        yield first.weight[index, 0], reader.rows(f"{name}gate_proj.weight")
+        yield first.weight[index, 1], reader.rows(f"{name}up_proj.weight")
+        yield second.weight[index], reader.columns(f"{name}down_proj.weight")

@@ -1,7 +1,8 @@
-"""Names and shapes of the tensors of a Hugging Face Qwen3 or Llama checkpoint.
+"""Names and shapes of the tensors of a Hugging Face Qwen3, Qwen3-MoE or Llama checkpoint.
 
 Owns the naming alone; who reads them is `tensor_sources.py`, who lays them out for megatron-core is
-`hf_import.py`. Names and shapes: transformers' modeling_qwen3.py and modeling_llama.py.
+`hf_import.py`. Names and shapes: transformers' modeling_qwen3.py and modeling_llama.py, and what its
+Qwen3MoeForCausalLM saves: one tensor an expert and linear.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ Shape = tuple[int, ...]
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 OUTPUT = "lm_head.weight"
+ROUTER = "mlp.gate.weight"
+"""Inside a layer, as `expert_prefix` is."""
 
 
 def layer_prefix(layer: int) -> str:
     """Prefix of one layer's tensors; layers count from 0."""
     return f"model.layers.{layer}."
+
+
+def expert_prefix(expert: int) -> str:
+    """Prefix of one expert's tensors inside its layer; experts count from 0."""
+    return f"mlp.experts.{expert}."
 
 
 def list_expected_tensors(architecture: ArchitectureConfig) -> dict[str, Shape]:
@@ -41,7 +49,7 @@ def is_unneeded(name: str, architecture: ArchitectureConfig) -> bool:
 
 
 def _list_layer_tensors(architecture: ArchitectureConfig) -> dict[str, Shape]:
-    hidden, ffn, channels = architecture.hidden_size, architecture.ffn_hidden_size, architecture.kv_channels
+    hidden, channels = architecture.hidden_size, architecture.kv_channels
     queries = architecture.num_attention_heads * channels
     keys = architecture.num_query_groups * channels
     shapes: dict[str, Shape] = {
@@ -51,11 +59,22 @@ def _list_layer_tensors(architecture: ArchitectureConfig) -> dict[str, Shape]:
         "self_attn.v_proj.weight": (keys, hidden),
         "self_attn.o_proj.weight": (hidden, queries),
         "post_attention_layernorm.weight": (hidden,),
-        "mlp.gate_proj.weight": (ffn, hidden),
-        "mlp.up_proj.weight": (ffn, hidden),
-        "mlp.down_proj.weight": (hidden, ffn),
     }
-    if architecture.family == "qwen3":
+    if architecture.family != "llama":
         shapes["self_attn.q_norm.weight"] = (channels,)
         shapes["self_attn.k_norm.weight"] = (channels,)
+    if architecture.family != "qwen3_moe":
+        return shapes | _list_mlp_tensors("mlp.", hidden, architecture.ffn_hidden_size)
+    assert architecture.num_moe_experts is not None and architecture.moe_ffn_hidden_size is not None
+    shapes[ROUTER] = (architecture.num_moe_experts, hidden)
+    for expert in range(architecture.num_moe_experts):
+        shapes |= _list_mlp_tensors(expert_prefix(expert), hidden, architecture.moe_ffn_hidden_size)
     return shapes
+
+
+def _list_mlp_tensors(prefix: str, hidden: int, ffn: int) -> dict[str, Shape]:
+    return {
+        f"{prefix}gate_proj.weight": (ffn, hidden),
+        f"{prefix}up_proj.weight": (ffn, hidden),
+        f"{prefix}down_proj.weight": (hidden, ffn),
+    }

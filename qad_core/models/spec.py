@@ -23,6 +23,7 @@ from torch import Tensor
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
 from qad_core.kernels.rms_norm import rms_norm
+from qad_core.models.experts import make_moe_spec
 from qad_core.train.parallel import RankContext
 
 # What megatron-core 0.16.1 has built in for Llama 3; only the factor can be chosen.
@@ -66,6 +67,8 @@ def make_block_spec(transformer_config: TransformerConfig, context: RankContext)
     if transformer_config.qk_layernorm:
         attention.q_layernorm = RMSNorm
         attention.k_layernorm = RMSNorm
+    if transformer_config.num_moe_experts is not None:
+        submodules.mlp = make_moe_spec()
     num_layers = get_num_layers_to_build(transformer_config, pp_rank=context.pipeline_parallel_rank)
     return TransformerBlockSubmodules(layer_specs=[layer] * num_layers, layer_norm=ModuleSpec(RMSNorm))
 

@@ -5,6 +5,7 @@ Owns loading and one small interface over the three. Documents, files and chat r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +38,11 @@ class Tokenizer(Protocol):
         """Text of token ids."""
         ...
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Text of a chat of `{"role", "content"}` messages; raises when there is no template or it fails."""
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
+        """Text of a chat of `{"role", "content"}` messages; raises when there is no template or it fails.
+
+        `add_generation_prompt` lets it end where the assistant has to speak.
+        """
         ...
 
 
@@ -88,7 +92,7 @@ class BytesTokenizer:
         """The bytes as text; ids above 255 are dropped, a broken character becomes U+FFFD."""
         return bytes(token for token in token_ids if token < 256).decode("utf-8", errors="replace")
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
         """Raise ModelError: there is no template."""
         raise ModelError(
             f"the tokenizer `{BYTES}` has no chat template for {len(messages)} messages",
@@ -104,6 +108,12 @@ class TransformersTokenizer:
         self.vocab_size: int = max(tokenizer.get_vocab().values()) + 1
         self.eod_id: int | None = tokenizer.eos_token_id
 
+    @property
+    def definition(self) -> dict[str, Any] | None:
+        """What the `tokenizers` library knows of it, in the form of tokenizer.json; None for one in plain Python."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        return None if backend is None else json.loads(backend.to_str())
+
     def encode(self, text: str) -> list[int]:
         """Token ids without a beginning-of-text token; a special token written out in the text is that token."""
         # verbose=False: a document longer than the model's context is cut up later and no reason to warn.
@@ -113,9 +123,11 @@ class TransformersTokenizer:
         """Text with special tokens written out."""
         return self._tokenizer.decode(list(token_ids), clean_up_tokenization_spaces=False)
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> str:
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
         """The chat as the model was trained to see it."""
-        return self._tokenizer.apply_chat_template(list(messages), tokenize=False)
+        return self._tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
 
 
 @lru_cache(maxsize=4)

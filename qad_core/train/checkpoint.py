@@ -26,15 +26,20 @@ from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_shar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
+from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError, OutsideError
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
+from qad_core.train.block_scales import fit_block_scales
 from qad_core.train.distill import unwrap
 from qad_core.train.optim import load_optimizer
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("qad")
 _MANIFEST = "checkpoint.json"
-# The optimizer's shards are stored as whole tensors, so that TP, PP and DP may change on resume.
+_DEFAULT_SHAPE = {
+    name: field.default for name, field in ArchitectureConfig.model_fields.items() if not field.is_required()
+}
+# The optimizer's shards are stored as whole tensors, so that TP, PP, EP and DP may change on resume.
 _SHARDING = {"distrib_optim_sharding_type": "fully_reshardable"}
 
 
@@ -105,6 +110,7 @@ class Checkpointer:
         self._refuse_another_model(checkpoint)
         with _explained_damage(checkpoint):
             restore_sharded_modelopt_state([student], checkpoint)
+        fit_block_scales(student)
 
     def load(self, model: Any, optimizer: Any, scheduler: Any, checkpoint: Path) -> Progress:
         """Load weights, optimizer and schedule; the layout over ranks may differ from the saved one."""
@@ -139,6 +145,7 @@ class Checkpointer:
 
     def _refuse_another_model(self, checkpoint: Path) -> None:
         saved = _read_manifest(checkpoint).architecture
+        saved = {**_DEFAULT_SHAPE, **saved}  # a field that was added later had its default's meaning before
         differing = {key: saved.get(key) for key, value in self.architecture.items() if saved.get(key) != value}
         if differing:
             ours = {key: self.architecture[key] for key in differing}

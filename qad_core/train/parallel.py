@@ -202,6 +202,14 @@ def _check_layout(parallelism: ParallelismConfig, world_size: int) -> None:
             f"{world_size} rank(s) cannot hold replicas of TP x PP x CP = {size} ranks each",
             "Set cluster.nodes and cluster.processes_per_node so that their product is a multiple of it.",
         )
+    experts = parallelism.expert_model_parallel_size
+    shared = parallelism.tensor_model_parallel_size * parallelism.pipeline_model_parallel_size * experts
+    if world_size % shared:
+        raise ConfigError(
+            f"{world_size} rank(s) cannot share experts over TP x PP x EP = {shared} ranks",
+            "Experts are shared by data-parallel ranks: their number must be a multiple of "
+            f"parallelism.expert_model_parallel_size, {experts}.",
+        )
 
 
 def _share_threads() -> None:

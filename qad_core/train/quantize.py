@@ -1,8 +1,8 @@
-"""Makes a student of a plain model: modelopt's quantizers on all block linears, max-calibrated.
+"""Makes a student of a plain model: modelopt's quantizers on all block linears, calibrated.
 
 The numerics are `kernels/nvfp4.py`'s, hooked into modelopt as a backend; what is quantized is said
-there too. This module owns the order: convert, calibrate over the pipeline, verify that no linear
-was left out in silence.
+there too. This module owns the order: convert, max-calibrate over the pipeline, choose block scales
+where they are static, verify that no linear was left out in silence.
 """
 
 from __future__ import annotations
@@ -14,18 +14,29 @@ import torch
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from modelopt.torch.quantization.nn import TensorQuantizer
 
+from qad_core.config.schema import QuantizationConfig
 from qad_core.errors import ModelError
 from qad_core.kernels.nvfp4_backend import nvfp4_config, register_nvfp4_backend
+from qad_core.models.experts import GroupedLinear
+from qad_core.train.block_scales import hold_block_scales
+from qad_core.train.expert_quantizers import UnseenExperts, calibrate_experts, observe_experts
 
 
 def quantize_student(
-    model: torch.nn.Module, run_calibration: Callable[[torch.nn.Module], None], *, activations: bool
-) -> None:
-    """Convert `model` in place; `run_calibration` sends sequences through it, on every rank."""
+    model: torch.nn.Module, run_calibration: Callable[[torch.nn.Module], None], quantization: QuantizationConfig
+) -> list[UnseenExperts]:
+    """Convert `model` in place; `run_calibration` sends sequences through it, on every rank.
+
+    Returns the experts of a mixture that saw none of them, by layer, and the amax that they got instead.
+    """
     register_nvfp4_backend()
-    with torch.no_grad():
-        mtq.quantize(model, nvfp4_config(activations=activations), run_calibration)
-    verify_quantized(model, activations=activations)
+    with torch.no_grad(), observe_experts(model) as observations:
+        mtq.quantize(model, nvfp4_config(activations=quantization.activations), run_calibration)
+        unseen = calibrate_experts(model, observations)
+    if quantization.weight_scales != "max":
+        hold_block_scales(model, quantization.weight_scales)
+    verify_quantized(model, activations=quantization.activations)
+    return unseen
 
 
 def verify_quantized(model: torch.nn.Module, *, activations: bool) -> None:
@@ -43,11 +54,11 @@ def verify_quantized(model: torch.nn.Module, *, activations: bool) -> None:
 
 
 def _block_linears(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
-    linears = (ColumnParallelLinear, RowParallelLinear)
+    linears = (ColumnParallelLinear, RowParallelLinear, GroupedLinear)
     return [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, linears) and "output_layer" not in name
+        if isinstance(module, linears) and "output_layer" not in name and "teacher_model" not in name
     ]
 
 

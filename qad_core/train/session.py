@@ -27,12 +27,12 @@ from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
 from qad_core.run.folder import RunFolder
 from qad_core.train.batches import BatchLayout, iterate_batches
 from qad_core.train.checkpoint import Checkpointer, Progress, step_of
-from qad_core.train.distill import convert_to_distillation_model, plain_forward_step
+from qad_core.train.distill import convert_to_distillation_model, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
 from qad_core.train.parallel import RankContext
-from qad_core.train.quantize import quantize_student
-from qad_core.train.report import Reporter
+from qad_core.train.quantize import quantize_student, verify_quantized
+from qad_core.train.report import Reporter, log
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     if checkpoint is not None:
         reporter.phase("loading", str(checkpoint))
         session.progress = checkpointer.load(wrapped, optimizer, scheduler, checkpoint)
+        if config.quantization.format == "nvfp4":
+            verify_quantized(unwrap(wrapped), activations=config.quantization.activations)
     wrapped.train()
     return session
 
@@ -112,6 +114,7 @@ def _open_datasets(config: RunConfig) -> Datasets:
         seed=config.train.seed,
         tokenizer=tokenizer,
         cache_dir=config.paths.data_cache / "index",
+        masked=config.dataset.answer_loss_only,
     )
     return Datasets(train, valid)
 
@@ -170,7 +173,8 @@ def _calibrate(
         )
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 
-    quantize_student(student, run_calibration, activations=config.quantization.activations)
+    for unseen in quantize_student(student, run_calibration, config.quantization):
+        log.warning("%s", unseen)
 
 
 def _architecture(config: RunConfig) -> ArchitectureConfig:

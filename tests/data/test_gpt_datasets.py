@@ -12,7 +12,7 @@ from qad_core.config.schema import DatasetConfig, SourceConfig
 from qad_core.data.blend import Blend, BlendEntry, read_blend
 from qad_core.data.gpt_datasets import GPTDatasets, build_gpt_datasets
 from qad_core.data.prepare import prepare_dataset
-from qad_core.data.token_file import TokenFileWriter
+from qad_core.data.token_file import TokenFileWriter, token_dtype
 from qad_core.errors import DataError
 from qad_core.models.tokenizer import BytesTokenizer
 from tests.ranks import run_on_ranks
@@ -21,7 +21,7 @@ SEQUENCE_LENGTH = 64
 
 
 def build(blend: Blend, cache_dir: Path, **settings: Any) -> GPTDatasets:
-    defaults = {"train_samples": 100, "valid_samples": 10, "test_samples": 0, "seed": 1234}
+    defaults: dict[str, Any] = {"train_samples": 100, "valid_samples": 10, "test_samples": 0, "seed": 1234}
     return build_gpt_datasets(
         blend, sequence_length=SEQUENCE_LENGTH, tokenizer=BytesTokenizer(), cache_dir=cache_dir, **(defaults | settings)
     )
@@ -32,8 +32,8 @@ def read_tokens(dataset: Any, samples: int) -> list[list[int]]:
 
 
 def write_tokens(prefix: Path, tokens: int) -> Path:
-    writer = TokenFileWriter(prefix, 257)
-    writer.add_document(np.random.default_rng(0).integers(0, 256, tokens, dtype=np.int32))
+    writer = TokenFileWriter(prefix, token_dtype(257))
+    writer.add_documents(np.random.default_rng(0).integers(0, 256, tokens, dtype=np.int32), np.array([tokens]))
     writer.close()
     return prefix
 

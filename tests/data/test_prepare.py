@@ -10,26 +10,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from qad_core.config.schema import DatasetConfig, SourceConfig
 from qad_core.data.blend import SPLITS, Split, read_blend
+from qad_core.data.documents import digest_text, make_table
 from qad_core.data.prepare import PreparedDataset, prepare_dataset
-from qad_core.data.split import DocumentSplitter
+from qad_core.data.split import find_repeats, split_documents
 from qad_core.errors import DataError
 from qad_core.models.tokenizer import Tokenizer
 
 PREPARE_WITHOUT_END = """
 import sys
 from pathlib import Path
-from qad_core.config.schema import DatasetConfig, SourceConfig
+from qad_core.config.schema import DatasetConfig, WeightedSource
 from qad_core.data.prepare import prepare_dataset
 from qad_core.models.tokenizer import BytesTokenizer
 
-source = SourceConfig(kind="made", max_characters=10**12)
-prepare_dataset(DatasetConfig(name="made", source=source), BytesTokenizer(), Path(sys.argv[1]), processes=2)
+source = WeightedSource(kind="made", max_characters=10**12, weight=1.0)
+dataset = DatasetConfig(name="made", sources={"one": source, "two": source})
+prepare_dataset(dataset, BytesTokenizer(), Path(sys.argv[1]), processes=2)
 """
 
 
@@ -62,12 +65,26 @@ def test_every_document_is_in_exactly_one_split_also_where_it_stands_twice(
     found = read_texts(prepared, tokenizer)
     assert sorted(found["train"] + found["valid"] + found["test"]) == sorted(texts)
     assert all(len(found[split]) > 20 for split in SPLITS)
-    assert (prepared.manifest.duplicate_documents, prepared.manifest.empty_documents) == (200, 2)
+    counts = prepared.manifest.sources["lines"]
+    assert (counts.duplicate_documents, counts.empty_documents) == (200, 2)
 
 
 def split_of_each(dataset: DatasetConfig, texts: list[str], small_corpus_characters: int) -> dict[str, Split]:
-    splitter = DocumentSplitter(dataset, small_corpus_characters)
-    return {document.text: document.split for document in splitter.split_documents(texts)}
+    digests = [digest_text(text, dataset.split_seed) for text in texts]
+    table = make_table(digests, [1] * len(texts), list(map(len, texts)))
+    none = np.zeros(len(texts), dtype=bool)
+    (splits,) = split_documents([table], [none], dataset, small_corpus_characters)
+    return {text: SPLITS[split] for text, split in zip(texts, splits, strict=True)}
+
+
+def test_repeats_are_found_over_tables_however_few_documents_are_sorted_at_once() -> None:
+    generator = np.random.default_rng(0)
+    texts = [[f"{number}" for number in generator.integers(0, 300, size)] for size in (0, 200, 1, 300)]
+    tables = [make_table([digest_text(text, 42) for text in of_table], 1, 1) for of_table in texts]  # pyright: ignore[reportArgumentType]
+    seen: set[str] = set()
+    expected = [[text in seen or bool(seen.add(text)) for text in of_table] for of_table in texts]
+    for at_a_time in (7, 10**6):
+        assert [flags.tolist() for flags in find_repeats(tables, at_a_time)] == expected
 
 
 def test_in_a_large_corpus_a_document_keeps_its_split_whatever_else_is_there() -> None:
@@ -103,7 +120,7 @@ def test_two_prepares_give_the_same_files_and_the_manifest_says_what_they_hold(
         assert counts.documents == len(texts[split])
         assert counts.characters == sum(map(len, texts[split]))
         assert counts.tokens == sum(len(tokenizer.encode(text)) + 1 for text in texts[split])
-    hashes = {counts.bin_sha256 for counts in first.counts.values()}
+    hashes = {counts.bin_sha256 for counts in first.manifest.sources["made"].splits.values()}
     assert len(hashes) == 3 and all(len(value) == 64 for value in hashes)
     assert "megatron-core" in first.manifest.versions
 
@@ -130,6 +147,13 @@ def test_a_corpus_too_small_to_split_is_refused_with_the_numbers(tmp_path: Path,
     assert [path.name for path in tmp_path.iterdir()] == ["l.jsonl"]
 
 
+def test_a_source_without_a_document_is_too_small_too(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    for texts in ([], [""]):
+        dataset = jsonl_dataset(tmp_path / "l.jsonl", texts)
+        with pytest.raises(DataError, match=r"documents: train 0, valid 0, test 0"):
+            prepare(dataset, tokenizer, tmp_path / "out")
+
+
 def test_a_split_with_fraction_0_is_an_empty_list_in_the_datablend(tmp_path: Path, tokenizer: Tokenizer) -> None:
     dataset = jsonl_dataset(tmp_path / "l.jsonl", ["a", "b"], valid_fraction=0.0, test_fraction=0.0)
     blend = read_blend(prepare(dataset, tokenizer, tmp_path / "out").blend_path)
@@ -152,7 +176,7 @@ def test_a_killed_prepare_leaves_no_dataset_and_no_worker_and_the_next_one_clear
 ) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", PREPARE_WITHOUT_END, str(out)], start_new_session=True)
-    wait_until(lambda: any(file.stat().st_size > 100_000 for file in tmp_path.glob("*/*.bin")))
+    wait_until(lambda: sum(file.stat().st_size > 100_000 for file in tmp_path.glob(".*/units/*.tokens")) == 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()

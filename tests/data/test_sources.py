@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qad_core.config.schema import SourceConfig
+from qad_core.data.fast_encoder import ReferenceEncoder
 from qad_core.data.made_text import make_documents
-from qad_core.data.sources import fingerprint_source, read_documents, stdlib_folder
+from qad_core.data.render import ChatTemplate
+from qad_core.data.sources import fingerprint_source, list_units, stdlib_files, stdlib_folder
+from qad_core.data.unit_maker import UnitFiles, UnitMaker
 from qad_core.errors import DataError
+from qad_core.models.tokenizer import BytesTokenizer
 
 
 def roles_template(messages: object) -> str:
@@ -17,9 +23,32 @@ def roles_template(messages: object) -> str:
     return "".join(f"<{message['role']}>{message['content']}" for message in messages)
 
 
-def read(kind: str, *paths: Path, max_characters: int | None = None, seed: int = 0) -> list[str]:
-    source = SourceConfig(kind=kind, paths=tuple(map(str, paths)), max_characters=max_characters)  # pyright: ignore[reportArgumentType]
-    return list(read_documents(source, seed=seed, apply_chat_template=roles_template))
+def read(kind: str, *paths: Path, **settings: object) -> list[str]:
+    source = SourceConfig.model_validate({"kind": kind, "paths": tuple(map(str, paths)), **settings})
+    return read_source(source)
+
+
+def read_source(source: SourceConfig, apply_chat_template: ChatTemplate = roles_template) -> list[str]:
+    """Every document of a source, as its units are tokenized, through a tokenizer of one token a byte."""
+    with tempfile.TemporaryDirectory() as folder:
+        maker = UnitMaker(
+            folder=Path(folder),
+            sources={"s": source},
+            encoder=ReferenceEncoder(BytesTokenizer()),
+            apply_chat_template=apply_chat_template,
+            open_answer=None,
+            eod_id=None,
+            token_dtype=np.dtype(np.uint16),
+            digest_seed=0,
+        )
+        texts: list[str] = []
+        for unit in list_units("s", source, seed=0, tell=print):
+            maker.make(unit, print, lambda tokens, characters: None)
+            files = UnitFiles(maker.folder, unit)
+            ends = np.cumsum(np.load(files.table)["tokens"])[:-1]
+            documents = np.split(np.fromfile(files.tokens, dtype=np.uint16), ends)
+            texts += [BytesTokenizer().decode(document.tolist()) for document in documents if len(document)]
+        return texts
 
 
 def test_made_text_is_the_same_at_every_call_and_of_varied_length() -> None:
@@ -43,9 +72,7 @@ def test_a_limit_on_characters_is_kept_to_the_letter() -> None:
 
 
 def test_the_standard_library_comes_shuffled_by_the_seed_without_its_tests() -> None:
-    some = read("python_stdlib", max_characters=200_000, seed=1)
-    assert some == read("python_stdlib", max_characters=200_000, seed=1)
-    assert some[0] != read("python_stdlib", max_characters=200_000, seed=2)[0]
+    assert stdlib_files(1) == stdlib_files(1) != stdlib_files(2)
     everything = set(read("python_stdlib"))
     assert (stdlib_folder() / "json/decoder.py").read_text(encoding="utf-8") in everything
     assert (stdlib_folder() / "idlelib/run.py").read_text(encoding="utf-8") not in everything
@@ -66,7 +93,7 @@ def test_every_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_text_is_an_error_that_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no \*\.jsonl file"):
+    with pytest.raises(DataError, match=r"no \*\.jsonl, \*\.parquet file"):
         read("jsonl", tmp_path)
 
 
@@ -112,7 +139,7 @@ def test_a_chat_template_that_fails_is_an_error_and_never_plain_text(tmp_path: P
 
     source = SourceConfig(kind="jsonl", paths=(str(file),))
     with pytest.raises(DataError, match=r"chat\.jsonl, line 1: the chat template failed on roles tool"):
-        list(read_documents(source, seed=0, apply_chat_template=refusing_template))
+        read_source(source, refusing_template)
 
 
 def test_the_fingerprint_of_files_changes_with_the_files(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
 from qad_core.models.arch import make_transformer_config
@@ -37,9 +44,14 @@ QWEN3 = ArchitectureConfig(
 LLAMA = QWEN3.model_copy(
     update={"family": "llama", "num_query_groups": 4, "rotary_base": 10_000.0, "rms_norm_epsilon": 1e-5}
 )
+QWEN3_MOE = QWEN3.model_copy(
+    update={"family": "qwen3_moe", "num_moe_experts": 8, "moe_router_topk": 2, "moe_ffn_hidden_size": 48}
+)
 ARCHITECTURES = {
     "qwen3, untied": QWEN3,
     "qwen3, tied": QWEN3.model_copy(update={"tie_word_embeddings": True}),
+    "qwen3 moe": QWEN3_MOE,
+    "qwen3 moe, unnormalized": QWEN3_MOE.model_copy(update={"moe_normalize_topk": False}),
     "llama, untied": LLAMA,
     "llama, tied, scaled rope": LLAMA.model_copy(
         update={"tie_word_embeddings": True, "rope_scaling": _LLAMA3_ROPE, "max_position_embeddings": 32768}
@@ -113,4 +125,12 @@ def _make_transformers_model(architecture: ArchitectureConfig) -> Any:
     }
     if architecture.family == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**common)).eval()
+    if architecture.family == "qwen3_moe":
+        mixture = {
+            "num_experts": architecture.num_moe_experts,
+            "num_experts_per_tok": architecture.moe_router_topk,
+            "moe_intermediate_size": architecture.moe_ffn_hidden_size,
+            "norm_topk_prob": architecture.moe_normalize_topk,
+        }
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**common, **mixture)).eval()
     return LlamaForCausalLM(LlamaConfig(**common)).eval()

@@ -8,9 +8,7 @@ import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from qad_core.data.blend import token_file_pair
-from qad_core.data.made_text import make_documents
-from qad_core.data.token_file import TokenFileWriter, check_token_file, check_token_ids
-from qad_core.data.tokenize import Document, tokenize_documents
+from qad_core.data.token_file import TokenFileWriter, check_token_file, check_token_ids, token_dtype
 from qad_core.errors import DataError
 from qad_core.models.tokenizer import Tokenizer
 
@@ -18,9 +16,9 @@ TEXTS = ["one", "zwei • drei", "x" * 1000]
 
 
 def write_tokens(prefix: Path, token_ids: list[list[int]], vocab_size: int = 257) -> Path:
-    writer = TokenFileWriter(prefix, vocab_size)
+    writer = TokenFileWriter(prefix, token_dtype(vocab_size))
     for ids in token_ids:
-        writer.add_document(np.asarray(ids, dtype=np.int32))
+        writer.add_documents(np.asarray(ids), np.array([len(ids)]))
     writer.close()
     return prefix
 
@@ -29,25 +27,12 @@ def write_tokens(prefix: Path, token_ids: list[list[int]], vocab_size: int = 257
 def test_token_files_read_back_through_megatron_are_the_tokens(
     tmp_path: Path, tokenizer: Tokenizer, vocab_size: int, dtype: type[np.number]
 ) -> None:
-    tokenized = tokenize_documents([Document("train", text) for text in TEXTS], tokenizer, append_eod=True, processes=1)
-    prefix = write_tokens(tmp_path / "v1.5_train", [list(document.token_ids) for document in tokenized], vocab_size)
+    encoded = [[*tokenizer.encode(text), tokenizer.eod_id or 0] for text in TEXTS]
+    prefix = write_tokens(tmp_path / "v1.5_train", encoded, vocab_size)
     read: Any = IndexedDataset(str(prefix))
-    assert [list(read[index]) for index in range(len(read))] == [
-        [*tokenizer.encode(text), tokenizer.eod_id] for text in TEXTS
-    ]
+    assert [list(read[index]) for index in range(len(read))] == encoded
     assert read[0].dtype == dtype
     assert len(read.document_indices) == len(TEXTS) + 1
-
-
-def test_several_processes_give_the_same_tokens_in_the_same_order(tokenizer: Tokenizer) -> None:
-    documents = [Document("valid", text) for text in make_documents(900_000)]
-    alone, together = (
-        list(tokenize_documents(documents, tokenizer, append_eod=False, processes=processes)) for processes in (1, 2)
-    )
-    assert len(alone) == len(together) == len(documents)
-    for left, right in zip(alone, together, strict=True):
-        assert (left.split, left.characters) == (right.split, right.characters)
-        np.testing.assert_array_equal(left.token_ids, right.token_ids)
 
 
 def test_a_whole_pair_of_token_files_is_counted(tmp_path: Path) -> None:
