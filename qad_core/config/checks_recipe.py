@@ -38,7 +38,6 @@ def check_recipe(config: RunConfig, architecture: ArchitectureConfig | None) -> 
     yield from _check_teacher(config.model)
     yield from _check_distillation(config.distillation)
     if architecture is not None:
-        yield from _check_expert_scales(config.quantization, architecture)
         yield from _check_lengths(config, architecture)
 
 
@@ -75,13 +74,6 @@ def _check_weight_scales(quantization: QuantizationConfig) -> Iterator[Problem]:
         what = f"weight_scales {quantization.weight_scales} does nothing where the format is none"
         keys = "quantization.weight_scales, quantization.format"
         yield Problem(what, keys, "Take format nvfp4, or leave weight_scales out.")
-
-
-def _check_expert_scales(quantization: QuantizationConfig, architecture: ArchitectureConfig) -> Iterator[Problem]:
-    if architecture.num_moe_experts is not None and quantization.weight_scales != "max":
-        what = f"weight_scales {quantization.weight_scales} is not there for experts: EP could not change at a resume"
-        keys = "quantization.weight_scales, model.architecture.num_moe_experts"
-        yield Problem(what, keys, "Leave weight_scales out.")
 
 
 def _check_schedule(train: TrainConfig) -> Iterator[Problem]:

@@ -117,7 +117,6 @@ TABLE = [
     Wrong("dataset.source.kind=text dataset.source.paths=nowhere", "no text source at", "dataset.source.paths"),
     Wrong("dataset.source.paths=nowhere", "not read by the source made", "dataset.source.paths"),
     Wrong("quantization.format=none weight_scales=mse", "weight_scales mse does nothing", "quantization.weight_scales"),
-    Wrong("model=tiny-moe weight_scales=mse", "is not there for experts", "quantization.weight_scales"),
     Wrong("calibration_sequences=321", "calibration takes 322 sequences", "quantization.calibration_sequences"),
     Wrong("model.name=..", "model.name '..' cannot be part", "model.name"),
     Wrong(f"tag={'x' * 200}", "bytes, more than 200", "tag"),

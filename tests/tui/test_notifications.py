@@ -15,8 +15,8 @@ from tests.tui.conftest import Clock, list_is_filled, wait_until
 from tests.tui.made_fleet import FakeRun
 
 
-def make_app(root: Path, clock: Clock, tmp_path: Path, **chosen: str) -> QadApp:
-    store = SettingsStore(tmp_path / "home", Settings(**chosen), State())
+def make_app(root: Path, clock: Clock, tmp_path: Path, settings: Settings | None = None) -> QadApp:
+    store = SettingsStore(tmp_path / "home", settings or Settings(), State())
     return QadApp([root], now=clock, poll_seconds=0.1, settings=store)
 
 
@@ -73,7 +73,7 @@ async def test_nothing_is_told_unless_asked_for(
 async def test_the_terminal_is_told(
     root: Path, fleet: dict[str, FakeRun], clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = make_app(root, clock, tmp_path, notify="terminal")
+    app = make_app(root, clock, tmp_path, Settings(notify="terminal"))
     sent = sent_to(app, monkeypatch)
     async with app.run_test() as pilot:
         await list_is_filled(app, pilot)
@@ -92,7 +92,7 @@ async def test_the_desktop_is_told_and_where_it_does_not_answer_the_terminal(
     command.write_text(f'#!/bin/sh\necho "$@" > "{said}"\nexit {0 if answers else 1}\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(command.parent), prepend=":")
-    app = make_app(root, clock, tmp_path, notify="desktop")
+    app = make_app(root, clock, tmp_path, Settings(notify="desktop"))
     sent = sent_to(app, monkeypatch)
     async with app.run_test() as pilot:
         await list_is_filled(app, pilot)
