@@ -26,9 +26,10 @@ def cost_words(cost: CostPrediction) -> str:
     if cost.seconds_per_step is None or cost.tokens_per_second is None or cost.gpu_hours is None:
         return f"{cost.flops_per_step / 1e15:,.3g} PFLOP a step; the device's rate is not known"
     basis = "" if cost.is_efficiency_measured else ", not measured here"
+    step, hours = _least(cost.seconds_per_step, 0.001), _least(cost.gpu_hours, 0.01)
     return (
-        f"at least {cost.seconds_per_step:,.3g} s a step · {cost.tokens_per_second:,.0f} tokens/s"
-        f" · {cost.gpu_hours:,.3g} GPU hours, at {cost.efficiency or 0:.0%} of the peak rate{basis}"
+        f"at least {step} s a step · {_count(cost.tokens_per_second)} tokens/s"
+        f" · {hours} GPU hours, at {cost.efficiency or 0:.0%} of the peak rate{basis}"
     )
 
 
@@ -69,6 +70,17 @@ def forecast_data(forecast: Forecast) -> dict[str, object]:
             "is_efficiency_measured": cost.is_efficiency_measured,
         },
     }
+
+
+def _least(value: float, least: float) -> str:
+    """Three digits, or that it is less than `least`."""
+    return f"{value:,.3g}" if value >= least else f"<{least:g}"
+
+
+def _count(value: float) -> str:
+    """A count with a thousands unit: `920`, `12.4k`, `1.31M`."""
+    unit, size = next((each for each in (("M", 1e6), ("k", 1e3)) if value >= each[1]), ("", 1.0))
+    return f"{value / size:,.3g}{unit}"
 
 
 def _gib(size: int) -> str:

@@ -57,7 +57,7 @@ COLUMN_WORDS: dict[str, tuple[str, str]] = {
     "stage": ("Stage", "where a starting run stands"),
     "speed": ("Tokens/s", "newest training speed"),
     "steps": ("Step", "steps done, of all"),
-    "recovered": ("Won back", "share of the KL gap of plain quantization; KL x2 where it has doubled instead"),
+    "recovered": ("Won back", "share of the KL gap won back; KL x2 where it has doubled"),
     "changed": ("Changed", "since the last sign of life"),
 }
 """Column -> its header, and what it says."""
