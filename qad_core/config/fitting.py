@@ -41,6 +41,7 @@ def find_fitting(
 ) -> Fitting:
     """The first change that fits the device's memory, in the order of the module; that memory must be known."""
     assert device.memory is not None
+    present = predict_memory(config, architecture, teacher, device).total
     tried: list[Change] = []
     for override, changed in _changes(config, architecture):
         if any(check_layout(changed, architecture, teacher)):
@@ -48,7 +49,8 @@ def find_fitting(
         change = Change(override, predict_memory(changed, architecture, teacher, device))
         if change.memory.total <= device.memory:
             return Fitting(change, change)
-        tried.append(change)
+        if change.memory.total < present:
+            tried.append(change)
     return Fitting(None, min(tried, key=lambda one: one.memory.total, default=None))
 
 

@@ -72,7 +72,17 @@ def read_kd_config(path: Path) -> KdConfig:
         found.values[KD_KEYS[key]] = (value, place)
         if key in _NOTES and value != default:
             found.notes.append(Problem(_NOTES[key][0], place, _NOTES[key][1]))
+    _drop_idle_scale(found)
     return found
+
+
+def _drop_idle_scale(found: KdConfig) -> None:
+    """A scale beside `skip_lm_loss: true` does nothing in Megatron's scripts, whose own example has both."""
+    scale, place = found.values["distillation.kd_loss_scale"]
+    if found.values["distillation.skip_lm_loss"][0] is True and scale != 1:
+        found.values["distillation.kd_loss_scale"] = (1.0, place)
+        what = f"kd_loss_scale {scale}: it does nothing beside skip_lm_loss true, as in Megatron's scripts"
+        found.notes.append(Problem(what, place, "Leave it out, or set skip_lm_loss to false."))
 
 
 def _refuse(key: str, value: object, place: str) -> list[Problem]:

@@ -19,7 +19,9 @@ from qad_core.config.parameters import StageParameters, chosen_experts, count_st
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 
 UNCERTAINTY = 0.1
-"""Share by which a prediction may be off: peaks measured on one GPU were within it."""
+"""Share by which a prediction may be off: peaks of a dense model on one GPU, without recomputation, were within it."""
+UNCERTAINTY_UNMEASURED = 0.2
+"""The same for what no GPU has been measured with: recomputation, mixtures, several ranks; assumed."""
 UNCERTAINTY_CPU = 0.3
 """The same on a CPU, where the C library's heap and the libraries themselves weigh more."""
 CONTEXT_BYTES = int(0.75 * GIB)
@@ -124,8 +126,15 @@ def _predict_stage(
         passing["loss"] = _loss(config, architecture, teacher, widths, is_gpu=device.is_gpu)
     allocated = sum(held.values()) + max(passing.values())
     outside = _outside(config, device, allocated, passing["teacher's forward pass"])
-    uncertainty = UNCERTAINTY if device.is_gpu else UNCERTAINTY_CPU
+    uncertainty = _uncertainty(config, architecture, device)
     return MemoryPrediction(stage, layout.pipeline_model_parallel_size, held, passing, outside, uncertainty)
+
+
+def _uncertainty(config: RunConfig, architecture: ArchitectureConfig, device: Device) -> float:
+    if not device.is_gpu:
+        return UNCERTAINTY_CPU
+    is_measured = architecture.num_moe_experts is None and config.train.recompute == "none"
+    return UNCERTAINTY if is_measured and config.cluster.world_size == 1 else UNCERTAINTY_UNMEASURED
 
 
 def _activations(

@@ -124,7 +124,7 @@ def _fake_quantize(inputs: Tensor, quantizer: TensorQuantizer) -> Tensor:
     """What modelopt calls: the NVFP4 value of `inputs` by the quantizer's scales."""
     cache = getattr(quantizer, _CACHE_SLOT)
     value = cache.quantize(inputs, quantizer) if isinstance(cache, WeightCache) else _quantize(inputs, quantizer)
-    return _StraightThrough.apply(inputs, value)
+    return straight_through(inputs, value)
 
 
 def _quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:

@@ -83,5 +83,6 @@ def _tensor_amax_shape(weight: Tensor) -> tuple[int, ...]:
 
 
 def _fit(quantizer: Any, name: str, shape: tuple[int, ...], device: torch.device) -> None:
-    if getattr(quantizer, name).shape != shape:
+    held = getattr(quantizer, name)
+    if held.shape != shape or held.device != device:  # modelopt restores buffers on the CPU
         setattr(quantizer, name, torch.empty(shape, dtype=torch.float32, device=device))

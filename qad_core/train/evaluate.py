@@ -16,6 +16,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from modelopt.torch.distill.plugins.megatron import get_tensor_shapes_adjust_fn_for_distillation
 
 from qad_core.config.schema import TrainConfig
+from qad_core.errors import DataError
 from qad_core.kernels.evaluation import EvaluationSums
 from qad_core.run.metrics import MetricsLine
 from qad_core.train.batches import BatchLayout, iterate_batches
@@ -50,7 +51,12 @@ def evaluate(
 
 
 def metrics_of(sums: EvaluationSums) -> MetricsLine:
-    """Means a token of the sums, under their names in metrics.jsonl."""
+    """Means a token of the sums, under their names in metrics.jsonl. Raises DataError where no token counts."""
+    if not sums.tokens:
+        raise DataError(
+            "no token of the held-out sequences counts: none of them holds a part of an answer",
+            "Take more evaluation.sequences, or longer ones, or leave dataset.answer_loss_only out.",
+        )
     cross_entropy = sums.cross_entropy / sums.tokens
     return {
         "eval/kl": sums.kl / sums.tokens,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 
 import torch
 
@@ -34,11 +33,11 @@ def train(session: Session, folder: RunFolder, stop: StopWatch) -> ExitCode:
     session.reporter.open_metrics(session.progress.step)
     bad_steps = BadSteps(session)
     evaluate_now = _is_evaluation_due(session) and not _is_evaluated(folder, session.progress.step)
-    with StepLines(partial(_tell, session, bad_steps)) as lines:
+    with StepLines(session.reporter.step, bad_steps.count) as lines:
         while True:
-            reason = _reason_to_stop(session, stop)
-            is_done = session.progress.step >= session.config.train.train_iterations
             is_save_due = _is_save_due(session)
+            reason = _reason_to_stop(session, stop, at_once=evaluate_now or is_save_due)
+            is_done = session.progress.step >= session.config.train.train_iterations
             if reason or is_done or is_save_due or evaluate_now or bad_steps.in_a_row:
                 lines.flush()
             if evaluate_now and not reason:  # a stop cannot wait; the next start makes up for it
@@ -64,7 +63,10 @@ def evaluate_newest(session: Session) -> ExitCode:
 
 
 def queue_step(session: Session) -> QueuedStep:
-    """Queue one optimizer step over one global batch; waits for nothing of it."""
+    """Queue one optimizer step over one global batch.
+
+    Waits for nothing of it, but in a mixture for the number of tokens of each expert, and between pipeline stages.
+    """
     config, progress = session.config.train, session.progress
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     began.record()
@@ -144,11 +146,6 @@ class BadSteps:
         self._session.progress = self._before
 
 
-def _tell(session: Session, bad_steps: BadSteps, line: MetricsLine) -> None:
-    session.reporter.step(line)
-    bad_steps.count(line)
-
-
 def _evaluation_line(session: Session) -> MetricsLine:
     line = evaluate(
         session.model,
@@ -190,8 +187,8 @@ def _update_weights(session: Session) -> torch.Tensor:
     return torch.stack([loss, result.grad_norm, result.skipped.double()])
 
 
-def _reason_to_stop(session: Session, stop: StopWatch) -> str:
-    reason = stop.agreed_reason()
+def _reason_to_stop(session: Session, stop: StopWatch, *, at_once: bool) -> str:
+    reason = stop.agreed_reason(at_once=at_once)
     step, exit_iteration = session.progress.step, session.config.train.exit_iteration
     if step >= session.config.train.train_iterations:
         return ""

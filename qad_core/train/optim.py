@@ -14,6 +14,7 @@ import torch
 from megatron.core import optimizer as megatron_optimizer
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig, finalize_model_grads
 from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import distrib_optimizer as megatron_distributed_optimizer
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from torch import Tensor
 
@@ -74,8 +75,7 @@ def build_optimizer(model: DistributedDataParallel, train: TrainConfig, params_d
         params_dtype=params_dtype,
         use_distributed_optimizer=True,
     )
-    # Those of TransformerEngine and Apex, which megatron-core takes where it finds them, know no way to skip a step.
-    setattr(megatron_optimizer, "USING_PYTORCH_OPTIMIZER", True)  # noqa: B010 - megatron-core asks no setting
+    _take_torch_adam()
     optimizer = get_megatron_optimizer(config, [model])
     chained = optimizer if isinstance(optimizer, ChainedOptimizer) else ChainedOptimizer([optimizer])
     for part in chained.chained_optimizers:
@@ -100,6 +100,16 @@ def _choose_fused(adam: torch.optim.Optimizer) -> None:
     """Have torch's AdamW take its step in one kernel; megatron-core has no setting for it, and a load forgets it."""
     for group in adam.param_groups:
         group.update(fused=True, foreach=False)
+
+
+def _take_torch_adam() -> None:
+    """Have megatron-core build, save and load torch's AdamW also where it finds TransformerEngine's or Apex's.
+
+    Those know no way to skip a step, and keep its number elsewhere in a checkpoint. megatron-core asks no setting.
+    """
+    setattr(megatron_optimizer, "USING_PYTORCH_OPTIMIZER", True)  # noqa: B010 - not in the type
+    for flag in ("HAVE_APEX_OR_TE", "USING_TE_OPTIMIZER", "USING_APEX_OPTIMIZER"):
+        setattr(megatron_distributed_optimizer, flag, False)
 
 
 def load_optimizer(optimizer: ChainedOptimizer, state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import modelopt.torch.quantization as mtq
 import torch
 from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
-from modelopt.torch.quantization.nn import TensorQuantizer
+from modelopt.torch.quantization.nn import NVFP4StaticQuantizer, TensorQuantizer
 
 from qad_core.config.schema import QuantizationConfig
 from qad_core.errors import ModelError
@@ -69,5 +69,8 @@ def _is_quantized(module: torch.nn.Module, *, activations: bool) -> bool:
 
 
 def _has_scale(quantizer: TensorQuantizer) -> bool:
-    amax = quantizer.amax
-    return quantizer.is_enabled and isinstance(amax, torch.Tensor) and bool((amax.isfinite() & (amax > 0)).all())
+    amax = quantizer.amax  # with static scales one for each block, of which a block of zeros has none
+    tensor_amax = quantizer.global_amax if isinstance(quantizer, NVFP4StaticQuantizer) else amax
+    if not (quantizer.is_enabled and isinstance(amax, torch.Tensor) and isinstance(tensor_amax, torch.Tensor)):
+        return False
+    return bool(amax.isfinite().all()) and bool((tensor_amax.isfinite() & (tensor_amax > 0)).all())

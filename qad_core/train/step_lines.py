@@ -89,8 +89,9 @@ class QueuedStep:
 class StepLines:
     """Steps in the order in which they were queued, told as `STEPS_BEHIND` says; leaving the context tells the rest."""
 
-    def __init__(self, tell: Callable[[MetricsLine], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[MetricsLine], None], judge: Callable[[MetricsLine], None]) -> None:
+        """`report` writes a line down; `judge` may end the run by it, unless another error has."""
+        self._report, self._judge = report, judge
         self._queued: deque[QueuedStep] = deque()
         self._clock = DeviceClock()
 
@@ -107,7 +108,12 @@ class StepLines:
         self._clock = DeviceClock()
 
     def _tell_oldest(self) -> None:
-        self._tell(self._queued.popleft().line(self._clock))
+        self._judge(self._report_oldest())
+
+    def _report_oldest(self) -> MetricsLine:
+        line = self._queued.popleft().line(self._clock)
+        self._report(line)
+        return line
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +121,10 @@ class StepLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A device or a disk that has failed takes the last lines with it: what failed first is the error to be seen.
-        with contextlib.suppress(*(() if error is None else (RuntimeError, OSError))):
+        if error is None:
             self.flush()
+            return
+        # A device or a disk that has failed takes the last lines with it: what failed first is the error to be seen.
+        with contextlib.suppress(RuntimeError, OSError):
+            while self._queued:
+                self._report_oldest()

@@ -37,18 +37,19 @@ class StopWatch:
         for received in _SIGNALS:
             signal.signal(received, self._receive)
 
-    def agreed_reason(self) -> str:
+    def agreed_reason(self, *, at_once: bool) -> str:
         """The reason that any rank has, or an empty string; a collective, called by every rank at every step.
 
         With several ranks it is what any of them had at the call before, so that no host waits for what its device has
-        queued since.
+        queued since; `at_once`, and at the first call, it is what they have now. All ranks ask in the same way.
         """
         if not self._reason and self._deadline is not None and time.time() >= self._deadline:
             self._reason = _TIME_LIMIT
         if self._context.world_size == 1:
             return self._reason
         posted, self._posted = self._posted, self._post(_REASONS.index(self._reason))
-        return "" if posted is None else _REASONS[int(posted.read()[0])]
+        agreed = self._posted if at_once or posted is None else posted
+        return _REASONS[int(agreed.read()[0])]
 
     def _post(self, index: int) -> NumbersOnTheirWay:
         shared = torch.full((1,), index, device=self._context.device)

@@ -44,6 +44,7 @@ class DraftChecker(Widget):
     class Cloned(Message):
         """The form of a clone, with the tag that keeps it apart; without one where the config cannot be used."""
 
+        asked: FormModel
         form: FormModel
 
     @dataclass
@@ -111,7 +112,7 @@ class DraftChecker(Widget):
         except QadError:
             changes = form.overrides  # the check tells what is wrong with it, beside its field
         pairs = (text.partition("=") for text in changes)
-        self.post_message(self.Cloned(replace(form, changes={key: text for key, _, text in pairs})))
+        self.post_message(self.Cloned(form, replace(form, changes={key: text for key, _, text in pairs})))
 
     @work(thread=True, group="ask-slurm")
     def ask_slurm(self, client: SlurmClient, form: FormModel, config: RunConfig) -> None:

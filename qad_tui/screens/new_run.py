@@ -58,7 +58,8 @@ class NewRunScreen(QadScreen):
         """An empty form; `begin_with` gives it something to start from."""
         super().__init__()
         self._first = FormModel()
-        self._is_cloning = False
+        self._cloning: FormModel | None = None
+        """The clone whose form is being made."""
         self.draft = NOTHING_KNOWN
         self._checked: FormModel | None = None
         self._start_when_checked = False
@@ -72,7 +73,7 @@ class NewRunScreen(QadScreen):
     @property
     def is_checked(self) -> bool:
         """Whether what is known is of the form as it is now."""
-        return not self._is_cloning and self._checked == self.form
+        return self._cloning is None and self._checked == self.form
 
     @property
     def known(self) -> Draft:
@@ -109,8 +110,8 @@ class NewRunScreen(QadScreen):
 
     def _begin(self, form: FormModel) -> None:
         """Start from a form; one of a run gets first the tag that keeps the two apart."""
-        self._is_cloning = form.like is not None
-        if self._is_cloning:
+        self._cloning = form if form.like is not None else None
+        if self._cloning is not None:
             self.query_one(DraftChecker).make_clone(form)
         else:
             self._take(form)
@@ -137,7 +138,9 @@ class NewRunScreen(QadScreen):
 
     @on(DraftChecker.Cloned)
     def _keep_clone(self, message: DraftChecker.Cloned) -> None:
-        self._is_cloning = False
+        if message.asked != self._cloning:
+            return  # another clone was asked for meanwhile
+        self._cloning = None
         self._take(message.form)
         if message.form.changes:
             self.query_one(FormPane).go_to(next(iter(message.form.changes)))
