@@ -11,14 +11,17 @@ import platform
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from qad_core import __version__
-from qad_core.config.data_paths import token_settings
+from qad_core.config.data_paths import KEY_LENGTH, token_settings
 from qad_core.config.schema import DatasetConfig
 from qad_core.data.blend import Split
+from qad_core.data.render import render_probe
 from qad_core.data.sources import Unit, fingerprint_source
+from qad_core.errors import DataError
 from qad_core.models.tokenizer import Tokenizer
 
 MANIFEST_NAME = "manifest.json"
@@ -81,7 +84,7 @@ class Inputs(_Part):
     """For each source, hash of its files' names, sizes and times, or of the versions that made the text; null for the
     hub's own servers, whose revision `read_from` says."""
     tokenizer_sha256: str
-    """Hash of the vocabulary's size, the end-of-document token and the tokens of a fixed text."""
+    """Hash of the vocabulary's size, the end-of-document token, a fixed text's tokens and a fixed chat's text."""
 
     def fit(self, now: Inputs) -> bool:
         """Whether tokens of these inputs are what `now` asks for; the hub is not asked whether it has news."""
@@ -136,24 +139,47 @@ def describe_inputs(dataset: DatasetConfig, tokenizer: Tokenizer) -> Inputs:
     )
 
 
+def work_key(inputs: Inputs) -> str:
+    """Short hash of the settings and the tokenizer that decide single units' tokens: the work folder's name.
+
+    How documents are split and weighed is none of them, so that it can change while the work is under way.
+    """
+    return _hash([_unit_settings(inputs), inputs.tokenizer_sha256])[:KEY_LENGTH]
+
+
 def unit_key(inputs: Inputs, units: Iterable[Unit]) -> str:
     """Hash of what decides single units' tokens: their work is gone on with while it is the same.
 
     How documents are split and weighed, and how many records may be bad, can change in between.
     """
-    settings = {name: value for name, value in inputs.dataset.items() if name not in _OF_THE_WHOLE}
     pieces = [repr(unit) for unit in units]
-    facts = [inputs.preparation, settings, inputs.sources_sha256, inputs.tokenizer_sha256, pieces]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return _hash([inputs.preparation, _unit_settings(inputs), inputs.sources_sha256, inputs.tokenizer_sha256, pieces])
 
 
 def fingerprint_tokenizer(tokenizer: Tokenizer) -> str:
     """Hash that tells tokenizers apart by what they do."""
-    facts = [tokenizer.vocab_size, tokenizer.eod_id, list(tokenizer.encode(PROBE_TEXT))]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    try:
+        chat = render_probe(tokenizer.apply_chat_template)
+    except DataError:  # it has no chat template, which not every dataset needs
+        chat = None
+    return _hash([tokenizer.vocab_size, tokenizer.eod_id, list(tokenizer.encode(PROBE_TEXT)), chat])
 
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python, of this product, and of the packages that make the tokens."""
     packages = {name: metadata.version(name) for name in VERSIONED_PACKAGES}
     return {"python": platform.python_version(), "qad": __version__, **packages}
+
+
+def _unit_settings(inputs: Inputs) -> dict[str, JsonValue]:
+    settings = {name: value for name, value in inputs.dataset.items() if name not in _OF_THE_WHOLE}
+    sources = cast("dict[str, dict[str, JsonValue]]", settings["sources"])
+    unweighted = {
+        source: {name: value for name, value in of_source.items() if name != "weight"}
+        for source, of_source in sources.items()
+    }
+    return {**settings, "sources": cast("JsonValue", unweighted)}
+
+
+def _hash(facts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """One dataset made ready for training: its sources to token files, a datablend and a manifest.
 
 Owns the order of the steps, and when tokens that are there already are good enough. The folder
-appears whole or not at all; a preparation that was stopped goes on where it was.
+appears whole or not at all; a preparation that was stopped, by an error too, goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,17 +30,24 @@ from qad_core.data.manifest import (
     installed_versions,
     read_manifest,
     unit_key,
+    work_key,
     write_manifest,
 )
-from qad_core.data.partial_folder import clear_other_work, finish_work, work_folder
-from qad_core.data.render import check_chat_template
-from qad_core.data.sources import Unit, list_units
+from qad_core.data.partial_folder import (
+    clear_finished_work,
+    clear_other_work,
+    finish_work,
+    hold_work,
+    own_path,
+    work_path,
+)
+from qad_core.data.render import render_probe
+from qad_core.data.sources import Unit, check_copies, list_units
 from qad_core.data.split import check_fractions, find_repeats, split_documents
 from qad_core.data.split_writer import SplitWriter, token_prefix
 from qad_core.data.token_file import check_token_file, token_dtype
 from qad_core.data.unit_maker import (
     BAD_RECORDS_TOLD,
-    BadRecordsError,
     UnitCounts,
     UnitFiles,
     UnitMaker,
@@ -92,17 +99,18 @@ def prepare_dataset(
             "Set dataset.source, or dataset.blend to a datablend.",
         )
     check_fractions(dataset)
+    check_copies(dataset.named_sources)
     inputs = describe_inputs(dataset, tokenizer)
+    work = work_path(out_dir.parent, f"{dataset.name}-{work_key(inputs)}")
     found = _find_prepared(dataset, inputs, out_dir)
     if found is not None:
+        clear_finished_work(work, out_dir, tell)
         return found
     _check_tokenizer(dataset, tokenizer)
-    with work_folder(out_dir, tell) as work:
+    with hold_work(work, tell):
         found = _find_prepared(dataset, inputs, out_dir)  # made by the process that was waited for
         if found is None:
             _Preparation(dataset, inputs, tokenizer, work, processes or available_processes(), tell).run(out_dir)
-        else:
-            shutil.rmtree(work)
     manifest = read_manifest(out_dir)
     assert manifest is not None
     return found or PreparedDataset(_blend_path(dataset, out_dir), manifest, reused=False)
@@ -121,16 +129,10 @@ class _Preparation:
 
     def run(self, out_dir: Path) -> None:
         start = time.monotonic()
-        try:
-            units = self._list_units()
-            self._make_units(units)
-            sources = self._write_splits(units)
-            _check_splits(self.dataset, sources)
-        except BadRecordsError:
-            raise  # with a higher limit the work goes on where it was
-        except DataError:
-            shutil.rmtree(self.work)
-            raise
+        units = self._list_units()
+        self._make_units(units)
+        sources = self._write_splits(units)
+        _check_splits(self.dataset, sources)
         manifest = Manifest(
             inputs=self.inputs,
             sources=sources,
@@ -147,7 +149,11 @@ class _Preparation:
 
     @property
     def _out(self) -> Path:
-        return self.work / "out"
+        return own_path(self.work / "out")
+
+    @property
+    def _token_dtype(self) -> np.dtype:
+        return token_dtype(self.tokenizer.vocab_size)
 
     def _list_units(self) -> dict[str, list[Unit]]:
         """Units of each source; the work folder holds those that are done, and none of another preparation."""
@@ -164,8 +170,9 @@ class _Preparation:
 
     def _make_units(self, units: Mapping[str, Sequence[Unit]]) -> None:
         missing: list[Unit] = []
+        masked = self.dataset.answer_loss_only
         for unit in _all_units(units):
-            counts = UnitFiles(self._units_folder, unit).read_counts()
+            counts = UnitFiles(self._units_folder, unit).read_counts(self._token_dtype, masked=masked)
             if counts is None:
                 missing.append(unit)
             else:
@@ -178,15 +185,15 @@ class _Preparation:
             sources=self.dataset.named_sources,
             encoder=_encoder_for(missing, self.tokenizer),
             apply_chat_template=template,
-            open_answer=partial(template, add_generation_prompt=True) if self.dataset.answer_loss_only else None,
+            open_answer=partial(template, add_generation_prompt=True) if masked else None,
             eod_id=self.tokenizer.eod_id if self.dataset.append_eod else None,
-            token_dtype=token_dtype(self.tokenizer.vocab_size),
+            token_dtype=self._token_dtype,
             digest_seed=self.dataset.split_seed,
         )
         make_units(missing, maker, processes=self.processes, tell=self.tell, on_counts=self._take)
 
     def _take(self, unit: Unit, counts: UnitCounts) -> None:
-        """Note a unit that is done; raise `BadRecordsError` when its source has too many bad records in all."""
+        """Note a unit that is done; raise `DataError` when its source has too many bad records in all."""
         self.done[unit] = counts
         source = self.dataset.named_sources[unit.source]
         self.bad_records[unit.source] += counts.bad_records
@@ -204,7 +211,7 @@ class _Preparation:
                 [tables[unit] for unit in of_source], [repeats[unit] for unit in of_source], self.dataset
             )
             prefixes: dict[Split, Path] = {split: token_prefix(self._out, name, split) for split in SPLITS}
-            writer = SplitWriter(prefixes, token_dtype(self.tokenizer.vocab_size))
+            writer = SplitWriter(prefixes, self._token_dtype)
             masks = SplitWriter({split: loss_mask_prefix(prefix) for split, prefix in prefixes.items()}, MASK_DTYPE)
             for unit, splits in zip(of_source, assigned, strict=True):
                 files = UnitFiles(self._units_folder, unit)
@@ -218,7 +225,7 @@ class _Preparation:
 
     def _join_tables(self, units: Sequence[Unit]) -> dict[Unit, np.ndarray]:
         """Each unit's table of documents, all from one file: there may be more units than files can be open."""
-        path = self.work / "documents"
+        path = own_path(self.work / "documents")
         lengths: list[int] = []
         with path.open("wb") as file:
             for unit in units:
@@ -284,7 +291,7 @@ def _check_tokenizer(dataset: DatasetConfig, tokenizer: Tokenizer) -> None:
     if dataset.append_eod and tokenizer.eod_id is None:
         raise DataError("the tokenizer has no end-of-document token", "Set dataset.append_eod to false.")
     if any(source.kind == "hub" and source.template == "chat" for source in dataset.named_sources.values()):
-        check_chat_template(tokenizer.apply_chat_template)
+        render_probe(tokenizer.apply_chat_template)
 
 
 def _check_splits(dataset: DatasetConfig, sources: Mapping[str, SourceCounts]) -> None:

@@ -74,9 +74,9 @@ def render_record(
     return rendered
 
 
-def check_chat_template(apply_chat_template: ChatTemplate) -> None:
-    """Raise `DataError` when not even a question and an answer can be rendered, before a million records fail."""
-    _render_chat(_PROBE, apply_chat_template)
+def render_probe(apply_chat_template: ChatTemplate) -> str:
+    """A question and an answer; raises `DataError` when not even these can be rendered."""
+    return _render_chat(_PROBE, apply_chat_template)
 
 
 def read_messages(fields: Mapping[str, object]) -> list[Message]:

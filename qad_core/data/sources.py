@@ -13,7 +13,7 @@ import random
 import sys
 import sysconfig
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +121,21 @@ def fingerprint_source(source: SourceConfig) -> str | None:
     else:
         facts = [f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in source_files(source)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def check_copies(sources: Mapping[str, SourceConfig]) -> None:
+    """Raise `DataError` when one file is given as the copy of several sources or splits of the hub."""
+    meant: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        if source.kind == "hub" and len(source.paths) == 1 and Path(source.paths[0]).is_file():
+            of_source = [f"{name} {split}".strip() for split in source.splits or ("",)]
+            meant.setdefault(source.paths[0], []).extend(of_source)
+    for path, meanings in meant.items():
+        if len(meanings) > 1:
+            raise DataError(
+                f"{path} is one file, and the dataset reads several: {', '.join(meanings)}",
+                "Give the folder that holds a file of each: --source FOLDER.",
+            )
 
 
 def source_files(source: SourceConfig) -> list[Path]:

@@ -21,16 +21,13 @@ from pydantic import BaseModel, ConfigDict
 from qad_core.config.schema import SourceConfig
 from qad_core.data.documents import digest_text, make_table
 from qad_core.data.fast_encoder import Encoder
+from qad_core.data.partial_folder import own_path
 from qad_core.data.render import ChatTemplate, Rendered, render_record
 from qad_core.data.sources import Piece, Unit, describe_place, read_piece
 from qad_core.errors import DataError
 
 BAD_RECORDS_TOLD = 20
 """So many bad records of a unit are kept word by word; the others are counted."""
-
-
-class BadRecordsError(DataError):
-    """More records are bad than may be passed over; what is done stays good."""
 
 
 class UnitCounts(BaseModel):
@@ -83,12 +80,18 @@ class UnitFiles:
         """`UnitCounts` as JSON."""
         return self.folder / f"{self.unit.name}.json"
 
-    def read_counts(self) -> UnitCounts | None:
-        """The counts of a unit that is whole, else None."""
+    def read_counts(self, token_dtype: np.dtype, *, masked: bool) -> UnitCounts | None:
+        """The counts of a unit that is whole, else None: a crash can leave files that are shorter than they say."""
         try:
-            return UnitCounts.model_validate_json(self.counts.read_bytes())
-        except FileNotFoundError:
+            counts = UnitCounts.model_validate_json(self.counts.read_bytes())
+            is_whole = (
+                self.tokens.stat().st_size == counts.tokens * token_dtype.itemsize
+                and (not masked or self.loss_mask.stat().st_size == counts.tokens)
+                and len(np.load(self.table, mmap_mode="r")) == counts.documents
+            )
+        except (FileNotFoundError, ValueError, EOFError):  # ValueError: not JSON, or not a table
             return None
+        return counts if is_whole else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class UnitMaker:
     def make(self, unit: Unit, tell: Callable[[str], None], count: Callable[[int, int], None]) -> UnitCounts:
         """Write the unit's files; `count` is called with each document's tokens and characters.
 
-        Raises `BadRecordsError` when the unit alone has too many, and what `sources.read_piece` raises.
+        Raises `DataError` when the unit alone has too many bad records, and what `sources.read_piece` raises.
         """
         counts = UnitCounts()
         files = UnitFiles(self.folder, unit)
@@ -121,8 +124,8 @@ class UnitMaker:
         lengths: list[int] = []
         characters: list[int] = []
         with ExitStack() as stack:
-            out = stack.enter_context(files.tokens.open("wb", buffering=1 << 20))
-            masks = stack.enter_context(files.loss_mask.open("wb")) if self.open_answer is not None else None
+            out = stack.enter_context(own_path(files.tokens).open("wb", buffering=1 << 20))
+            masks = stack.enter_context(own_path(files.loss_mask).open("wb")) if self.open_answer is not None else None
             for text, answer_start in self._read_texts(unit, counts, tell):
                 token_ids, unmasked_from = self._encode(text, answer_start or 0)
                 out.write(token_ids.data)
@@ -133,10 +136,12 @@ class UnitMaker:
                 characters.append(len(text))
                 count(len(token_ids), len(text))
         counts.documents, counts.tokens, counts.characters = len(digests), sum(lengths), sum(characters)
-        np.save(files.table, make_table(digests, lengths, characters))
-        unfinished = files.counts.with_suffix(".unfinished")
-        unfinished.write_text(counts.model_dump_json(), encoding="utf-8")
-        os.replace(unfinished, files.counts)
+        with own_path(files.table).open("wb") as table:
+            np.save(table, make_table(digests, lengths, characters))
+        own_path(files.counts).write_text(counts.model_dump_json(), encoding="utf-8")
+        masked = [] if self.open_answer is None else [files.loss_mask]
+        for path in (files.tokens, *masked, files.table, files.counts):
+            os.replace(own_path(path), path)
         return counts
 
     def _encode(self, text: str, answer_start: int) -> tuple[np.ndarray, int]:
@@ -201,11 +206,11 @@ def parse_line(line: bytes) -> object:
         raise DataError(f"not JSON: {error}", "Write one JSON object a line.") from error
 
 
-def too_many_bad_records(problem: str, hint: str, source: SourceConfig) -> BadRecordsError:
+def too_many_bad_records(problem: str, hint: str, source: SourceConfig) -> DataError:
     """The error about one bad record too many."""
     if source.max_bad_records == 0:
-        return BadRecordsError(problem, f"{hint} Or pass over a few: dataset.source.max_bad_records.")
-    return BadRecordsError(
+        return DataError(problem, f"{hint} Or pass over a few: dataset.source.max_bad_records.")
+    return DataError(
         f"more than {source.max_bad_records} bad records, the last at {problem}",
         f"{hint} Or raise max_bad_records: what is done is kept.",
     )

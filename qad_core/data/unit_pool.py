@@ -12,11 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from threading import Thread
 from typing import Any
 
 from qad_core.data.sources import Unit
 from qad_core.data.unit_maker import UnitCounts, UnitMaker
+from qad_core.errors import OutsideError
 
 SECONDS_BETWEEN_REPORTS = 2.0
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -39,7 +41,8 @@ def make_units(
 ) -> None:
     """Make every unit; `tell` gets lines to print, `on_counts` what became of each unit as it is there.
 
-    Raises what the first unit that fails raises; the others then stop where they are.
+    Raises what the first unit that fails raises, OutsideError when a process was killed; the others then stop
+    where they are.
     """
     progress = _Progress(len(units), tell)
     if processes == 1 or len(units) <= 1:
@@ -50,7 +53,12 @@ def make_units(
             progress.finish_unit()
             on_counts(unit, counts)
         return
-    _make_in_processes(units, maker, min(processes, len(units)), progress, on_counts)
+    try:
+        _make_in_processes(units, maker, min(processes, len(units)), progress, on_counts)
+    except BrokenProcessPool as error:
+        raise OutsideError(
+            "a preparing process was killed, perhaps for memory", "Start again; it goes on from there."
+        ) from error
 
 
 class _Progress:

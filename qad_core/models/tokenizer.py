@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from qad_core.errors import ModelError
 
 BYTES = "bytes"
+CHAT_DATE = "26 Jul 2024"
+"""The date, Llama's own default, that templates with a `date_string` write: equal settings give equal tokens."""
 _FOLDER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -126,7 +128,10 @@ class TransformersTokenizer:
     def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
         """The chat as the model was trained to see it."""
         return self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+            list(messages),
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            date_string=CHAT_DATE,
         )
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,7 +22,7 @@ from qad_core.data.blend import SPLITS, Blend, read_blend
 from qad_core.data.gpt_datasets import build_gpt_datasets
 from qad_core.data.prepare import PreparedDataset, prepare_dataset
 from qad_core.data.unit_maker import UnitMaker
-from qad_core.errors import DataError
+from qad_core.errors import DataError, OutsideError
 from qad_core.models.tokenizer import BytesTokenizer
 from tests.data.hub_records import SUBJECTS, V2, nemotron_record, write_hub_copy, write_jsonl, write_parquet
 
@@ -238,6 +240,17 @@ def test_copies_are_found_by_subset_and_split_and_missing_ones_named(hub_copy: P
     assert [path.name for path in sources.source_files(flat)] == ["chat.jsonl"]
 
 
+def test_one_file_is_no_copy_of_several_sources_or_splits(hub_copy: Path, tmp_path: Path) -> None:
+    file = hub_copy / V2 / "data/math-00000-of-00002.parquet"
+    with pytest.raises(DataError, match=r"is one file, and the dataset reads several: openscience train, nemotron_v1_"):
+        prepare(shipped("combined_v2_cot_chat", [file]), tmp_path / "out")
+    source = SourceConfig(kind="hub", repository=V2, splits=("math", "code"), paths=(str(file),))
+    with pytest.raises(DataError, match=r"reads several: n math, n code"):
+        prepare(DatasetConfig(name="n", source=source), tmp_path / "out")
+    one = source.model_copy(update={"splits": ("math",)})
+    assert prepare(DatasetConfig(name="n", source=one), tmp_path / "out").manifest.sources["n"].records == RECORDS // 2
+
+
 def test_a_document_of_two_sources_is_kept_in_the_first_alone(tmp_path: Path) -> None:
     same = [{"text": f"document {n}"} for n in range(100)]
     for name, more in (("a", 0), ("b", 60)):
@@ -318,3 +331,24 @@ def test_a_failure_on_one_of_several_processes_ends_them_all(tmp_path: Path, mon
     with pytest.raises(DataError, match=r"l\.jsonl, line 100: not JSON"):
         prepare(lines_dataset(tmp_path / "l.jsonl"), tmp_path / "out", 3)
     assert multiprocessing.active_children() == []
+
+
+def test_a_killed_process_is_an_outside_failure_and_what_is_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "UNIT_BYTES", 1_000)
+    write_jsonl(tmp_path / "l.jsonl", [{"text": f"document {n}"} for n in range(500)])
+    make = UnitMaker.make
+
+    def make_some(self: UnitMaker, unit: Any, *others: Any) -> Any:
+        if unit.number == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return make(self, unit, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnitMaker, "make", make_some)
+        with pytest.raises(OutsideError, match="a preparing process was killed"):
+            prepare(lines_dataset(tmp_path / "l.jsonl"), tmp_path / "out", 2)
+    told: list[str] = []
+    prepare(lines_dataset(tmp_path / "l.jsonl"), tmp_path / "out", 1, told.append)
+    assert told[0].startswith("  going on: ")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,15 @@ import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset
 
 from qad_core.config.schema import DatasetConfig, SourceConfig
+from qad_core.data import partial_folder
 from qad_core.data.blend import SPLITS, Split, read_blend
 from qad_core.data.documents import digest_text, make_table
+from qad_core.data.manifest import fingerprint_tokenizer
+from qad_core.data.partial_folder import hold_work
 from qad_core.data.prepare import PreparedDataset, prepare_dataset
 from qad_core.data.split import find_repeats, split_documents
 from qad_core.errors import DataError
-from qad_core.models.tokenizer import Tokenizer
+from qad_core.models.tokenizer import BytesTokenizer, Tokenizer
 
 PREPARE_WITHOUT_END = """
 import sys
@@ -144,7 +148,44 @@ def test_a_corpus_too_small_to_split_is_refused_with_the_numbers(tmp_path: Path,
     dataset = jsonl_dataset(tmp_path / "l.jsonl", ["only one"])
     with pytest.raises(DataError, match=r"no document fell to valid and test \(documents: train 1, valid 0, test 0\)"):
         prepare(dataset, tokenizer, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["l.jsonl"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_keeps_what_is_done_and_other_fractions_and_weights_go_on_with_it(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    lines = {name: jsonl_dataset(tmp_path / name, [name]).source for name in ("a", "b")}
+
+    def two(weight: float, **fractions: float) -> DatasetConfig:
+        weighted = {name: {**source.model_dump(), "weight": weight} for name, source in lines.items() if source}
+        return DatasetConfig.model_validate({"name": "two", "sources": weighted, **fractions})
+
+    with pytest.raises(DataError, match="too small"):
+        prepare(two(1.0), tokenizer, tmp_path / "one")
+    told: list[str] = []
+    changed = two(2.0, valid_fraction=0.0, test_fraction=0.0)
+    prepare_dataset(changed, tokenizer, tmp_path / "other", processes=1, tell=told.append)
+    assert told == ["  going on: 2 of 2 pieces are there"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "other"]
+
+
+def test_work_that_became_a_dataset_is_removed_when_its_process_was_killed_and_other_work_stays(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"document {number}" for number in range(100)]
+    dataset = jsonl_dataset(tmp_path / "l.jsonl", texts, valid_fraction=0.2, test_fraction=0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(partial_folder, "_remove_finished", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(dataset, tokenizer, tmp_path / "out")
+    (work,) = tmp_path.glob(".*.partial")
+    shutil.copytree(work, tmp_path / "saved")
+    assert prepare(dataset, tokenizer, tmp_path / "out").reused
+    assert not list(tmp_path.glob(".*"))
+    (tmp_path / "saved").rename(work)
+    (work / "finished").write_text("another")
+    assert prepare(dataset, tokenizer, tmp_path / "out").reused
+    assert work.exists()
 
 
 def test_a_source_without_a_document_is_too_small_too(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -171,19 +212,32 @@ def test_a_failed_prepare_keeps_the_dataset_that_was_there(tmp_path: Path, token
     assert len(read_texts(before, tokenizer)["train"]) == before.counts["train"].documents
 
 
-def test_a_killed_prepare_leaves_no_dataset_and_no_worker_and_the_next_one_clears_up(
-    tmp_path: Path, tokenizer: Tokenizer, made_dataset: DatasetConfig
-) -> None:
+def test_a_killed_prepare_leaves_no_dataset_and_no_worker_and_half_units_go_at_the_next_start(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", PREPARE_WITHOUT_END, str(out)], start_new_session=True)
-    wait_until(lambda: sum(file.stat().st_size > 100_000 for file in tmp_path.glob(".*/units/*.tokens")) == 2)
+    wait_until(lambda: sum(file.stat().st_size > 100_000 for file in tmp_path.glob(".*/units/*.tokens.*")) == 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    assert len(list(tmp_path.iterdir())) == 1
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".lock", ".partial"]
     wait_until(lambda: not group_is_alive(process.pid))
-    prepare(made_dataset, tokenizer, out)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (work,) = tmp_path.glob(".*.partial")
+    assert len(list(work.glob("units/*"))) == 2
+    with hold_work(work, print):
+        assert sorted(path.name for path in work.rglob("*")) == ["key", "units"]
+
+
+def test_a_changed_chat_template_is_another_tokenizer() -> None:
+    class Chats(BytesTokenizer):
+        def __init__(self, template: str) -> None:
+            self.template = template
+
+        def apply_chat_template(self, messages: Any, *, add_generation_prompt: bool = False) -> str:
+            return "".join(self.template.format(**message) for message in messages)
+
+    one, two = Chats("<{role}>{content}"), Chats("[{role}]{content}")
+    assert fingerprint_tokenizer(one) == fingerprint_tokenizer(Chats(one.template)) != fingerprint_tokenizer(two)
+    assert len({fingerprint_tokenizer(tokenizer) for tokenizer in (one, two, BytesTokenizer())}) == 3
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

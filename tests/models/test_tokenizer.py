@@ -52,6 +52,15 @@ def test_a_transformers_folder_counts_its_added_tokens(folder: Path) -> None:
     assert (tokenizer.vocab_size, tokenizer.eod_id) == (4, 3)
 
 
+def test_a_chat_template_that_would_write_todays_date_writes_the_same_on_every_day(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(
+        "{%- if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ date_string }} {{ messages[0].content }}"
+    )
+    chat = load_tokenizer(None, folder).apply_chat_template([{"role": "user", "content": "hi"}])
+    assert chat == "26 Jul 2024 hi"
+
+
 def test_a_tokenizer_of_a_larger_vocabulary_is_refused() -> None:
     check_tokenizer_fits(BytesTokenizer(), 512)
     check_tokenizer_fits(BytesTokenizer(), 257)
