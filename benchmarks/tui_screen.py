@@ -109,7 +109,7 @@ def open_screen(argv: Sequence[str], environ: Mapping[str, str]) -> Iterator[Scr
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,  # where Textual draws
-        env={**environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+        env={**_without_size(environ), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
         start_new_session=True,
     )
     os.close(theirs)
@@ -119,6 +119,11 @@ def open_screen(argv: Sequence[str], environ: Mapping[str, str]) -> Iterator[Scr
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def _without_size(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what would be believed before the terminal's own size."""
+    return {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
 
 
 def rows_of(mark: bytes, printed: bytes) -> list[int]:

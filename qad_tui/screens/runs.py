@@ -137,9 +137,11 @@ class RunsScreen(QadScreen):
         return [*super().problems, *self.qad.fleet.problems]
 
     def tick(self) -> None:
-        """Ages grow."""
+        """Ages grow; and the cursor may have come to a run before there was room to show it."""
         super().tick()
         self.table.show(self.table.rows, now=self.qad.now())
+        if time.monotonic() - self._chosen_at >= FOLLOW_SECONDS:
+            self._show_side()
 
     def draw_rows(self) -> None:
         """Filter, sort and show the runs."""

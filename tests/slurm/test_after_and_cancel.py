@@ -127,7 +127,7 @@ def test_a_job_whose_nodes_are_made_ready_is_cancelled_at_once(
 
 
 def await_fact(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not fact():
         assert time.monotonic() < deadline
         time.sleep(0.3)

@@ -17,6 +17,7 @@ def test_ctrl_c_while_a_command_is_being_started_ends_that_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[int] = []
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts deaf to it
 
     class InterruptedStart(subprocess.Popen[str]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -25,8 +26,11 @@ def test_ctrl_c_while_a_command_is_being_started_ends_that_command(
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", InterruptedStart)
-    with pytest.raises(KeyboardInterrupt):
-        run_in_time(["sleep", "60"], os.environ, 60)
-    assert not psutil.pid_exists(started[0])
-    with pytest.raises(KeyboardInterrupt):  # the next one is heard at once again
-        os.kill(os.getpid(), signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_in_time(["sleep", "60"], os.environ, 60)
+        assert not psutil.pid_exists(started[0])
+        with pytest.raises(KeyboardInterrupt):  # the next one is heard at once again
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, heard)

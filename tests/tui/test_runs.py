@@ -18,6 +18,7 @@ from qad_tui import fleet_model as fleet_module
 from qad_tui.app import QadApp
 from qad_tui.command import default_roots, main
 from qad_tui.headless import Answer
+from qad_tui.panes.side import RunSide
 from qad_tui.screens import runs as runs_module
 from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.screens.help import HelpScreen
@@ -68,6 +69,16 @@ async def test_from_100_columns_on_the_run_under_the_cursor_is_beside_the_list(
         assert table.chosen_path == Path("runs/Nemotron-9B-nvfp4-old-scripts")
         await card_says(app, pilot, "made by other scripts")
         await pilot.press("g")
+        await card_says(app, pilot, "step 320 of 600")
+
+
+async def test_the_run_under_the_cursor_is_shown_also_where_no_event_told_of_it(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    async with app.run_test(size=(100, 30)) as pilot:
+        await list_is_filled(app, pilot)
+        await card_says(app, pilot, "step 320 of 600")
+        app.screen.query_one(RunSide).show_run(None)  # as if the cursor had come there before there was room
         await card_says(app, pilot, "step 320 of 600")
 
 
