@@ -89,7 +89,9 @@ class QueuedStep:
 class StepLines:
     """Steps in the order in which they were queued, told as `STEPS_BEHIND` says; leaving the context tells the rest."""
 
-    def __init__(self, report: Callable[[MetricsLine], None], judge: Callable[[MetricsLine], None]) -> None:
+    def __init__(
+        self, report: Callable[[MetricsLine], None], judge: Callable[[MetricsLine], None] = lambda _: None
+    ) -> None:
         """`report` writes a line down; `judge` may end the run by it, unless another error has."""
         self._report, self._judge = report, judge
         self._queued: deque[QueuedStep] = deque()

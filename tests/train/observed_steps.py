@@ -200,7 +200,7 @@ def _tell_steps(session: Session) -> tuple[list[MetricsLine], list[int], list[tu
     told: list[MetricsLine] = []
     counts: list[int] = []
     wall_times: list[tuple[float, float]] = []
-    with StepLines(told.append, lambda line: None) as lines:
+    with StepLines(told.append) as lines:
         for _ in range(3):
             began = time.time()
             step = loop.queue_step(session)
