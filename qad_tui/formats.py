@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import re
 
+from qad_core.run.show import show_count
+
 MISSING = "–"
 _RUN_NAME = re.compile(r"(.+?)-Teacher-(.+?)-Data-(.+?)-lr(\d.*)")
 
@@ -52,10 +54,7 @@ def format_rate(value: float | None) -> str:
     """A count a second with a thousands unit: `920`, `12.4k`, `1.31M`; a dash for None."""
     if value is None or not math.isfinite(value):
         return MISSING
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.0f}"
+    return show_count(value)
 
 
 def format_fraction(fraction: float | None) -> str:

@@ -8,6 +8,7 @@ from qad_core.config.cost import CostPrediction
 from qad_core.config.devices import GIB
 from qad_core.config.forecast import Forecast, fitting_words
 from qad_core.config.memory import MemoryPrediction
+from qad_core.run.show import show_count
 
 
 def memory_words(forecast: Forecast) -> str:
@@ -28,7 +29,7 @@ def cost_words(cost: CostPrediction) -> str:
     basis = "" if cost.is_efficiency_measured else ", not measured here"
     step, hours = _least(cost.seconds_per_step, 0.001), _least(cost.gpu_hours, 0.01)
     return (
-        f"at least {step} s a step · {_count(cost.tokens_per_second)} tokens/s"
+        f"at least {step} s a step · {show_count(cost.tokens_per_second)} tokens/s"
         f" · {hours} GPU hours, at {cost.efficiency or 0:.0%} of the peak rate{basis}"
     )
 
@@ -75,12 +76,6 @@ def forecast_data(forecast: Forecast) -> dict[str, object]:
 def _least(value: float, least: float) -> str:
     """Three digits, or that it is less than `least`."""
     return f"{value:,.3g}" if value >= least else f"<{least:g}"
-
-
-def _count(value: float) -> str:
-    """A count with a thousands unit: `920`, `12.4k`, `1.31M`."""
-    unit, size = next((each for each in (("M", 1e6), ("k", 1e3)) if value >= each[1]), ("", 1.0))
-    return f"{value / size:,.3g}{unit}"
 
 
 def _gib(size: int) -> str:

@@ -11,8 +11,6 @@ There several processes may do the same work at once, so each writes under names
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import socket
@@ -24,13 +22,12 @@ from pathlib import Path
 import psutil
 
 from qad_core.errors import DataError
+from qad_core.file_lock import read_holder, sign_lock, take_lock
 
 RETRY_SECONDS = 0.5
 _KEY_NAME = "key"
 _FINISHED_NAME = "finished"
 """Names the final folder that the work is about to become: what is left beside that one is of no more use."""
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""Answers of file systems without locks."""
 
 
 def work_path(parent: Path, name: str) -> Path:
@@ -139,13 +136,11 @@ def _lock(path: Path, tell: Callable[[str], None]) -> int:
     told = False
     while True:
         descriptor = _open_lock(path)
-        if _take(descriptor) and _is_still(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}".encode(), 0)
+        if take_lock(descriptor) and _is_still(path, descriptor):
+            sign_lock(descriptor)
             return descriptor
         if not told:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
-            tell(f"  {holder} is preparing the same dataset; waiting for its end")
+            tell(f"  {read_holder(descriptor)} is preparing the same dataset; waiting for its end")
             told = True
         os.close(descriptor)
         time.sleep(RETRY_SECONDS)
@@ -159,17 +154,6 @@ def _open_lock(path: Path) -> int:
         raise DataError(
             f"no permission to write to {path.parent}", "Choose another paths.data_cache (DATACACHE_DIR)."
         ) from error
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -1,26 +1,21 @@
 """One launcher a run folder: a lock that the kernel lets go of when the last process of the run has died.
 
 The ranks inherit the locked file, so a folder stays taken while any of them lives, even when their
-launcher was killed. The file's text, host and pid, is for the message only.
+launcher was killed. Where the file system has no locks, SLURM's dependencies alone keep the links of a chain apart.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 from qad_core.errors import BusyError, ExitCode, RunError
+from qad_core.file_lock import read_holder, sign_lock, take_lock
 from qad_core.run.folder import RunFolder
 
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
-"""Answers of file systems without locks, as Lustre's without -o flock: there SLURM's dependencies alone keep
-the links of a chain apart."""
 RETRY_SECONDS = 1.0
 
 
@@ -71,9 +66,8 @@ def _locked(
     try:
         began = time.monotonic()
         waits = False
-        while not _take(descriptor):
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            message = f"The run {folder.name} {busy} ({holder})."
+        while not take_lock(descriptor):
+            message = f"The run {folder.name} {busy} ({read_holder(descriptor)})."
             if not patience_seconds:
                 raise BusyError(message, hint)
             if give_up() or time.monotonic() >= began + patience_seconds:
@@ -82,23 +76,10 @@ def _locked(
                 print(f"{message} Waiting up to {patience_seconds:.0f} s for its end.", flush=True)
             waits = True
             time.sleep(RETRY_SECONDS)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        sign_lock(descriptor)
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _take(descriptor: int) -> bool:
-    """Whether the lock is ours now, or the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
 
 
 def _open_lock(folder: RunFolder, path: Path) -> int:

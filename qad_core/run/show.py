@@ -16,6 +16,14 @@ def show_number(value: Number) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def show_count(value: float) -> str:
+    """A count with a thousands unit: `920`, `12.4k`, `1.31M`."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
 def show_fraction(value: float | None) -> str:
     """A share as a percentage with one digit; a dash for what is not there."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -6,11 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from qad_core.run.jobs import Job, append_job
+from qad_core.slurm.client import SlurmClient
+from qad_tui.app import QadApp
+from qad_tui.settings import Settings, SettingsStore
+from tests.tui.conftest import POLL_SECONDS, Clock
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun
 
 HOUR = 3600.0
 CHAIN = "c0ffee"
+
+
+def quiet_app(root: Path, client: SlurmClient, clock: Clock) -> QadApp:
+    """The application for a picture: SLURM is asked when a test moves the clock, and not again by itself."""
+    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
+    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=client, settings=settings)
+    app.slurm_watch._jitter = lambda: 0.0  # pyright: ignore[reportPrivateUsage]
+    app.animation_level = "none"
+    return app
 
 
 def chain_job(number: int, now: float, **more: object) -> Job:

@@ -22,14 +22,13 @@ from qad_tui.panes.form import FormPane
 from qad_tui.screens import system
 from qad_tui.screens.compare import CompareScreen
 from qad_tui.screens.new_run import NewRunScreen
-from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.machine_view import MachineView
 from qad_tui.widgets.run_table import RunTable
 from qad_tui.widgets.status_card import StatusCard
-from tests.tui.conftest import NOW, POLL_SECONDS, Clock, settle, wait_until, words
+from tests.tui.conftest import NOW, Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, write_config
-from tests.tui.queue_fleet import make_chain, show_cluster
+from tests.tui.queue_fleet import make_chain, quiet_app, show_cluster
 from tests.tui.test_snapshots_places import HOST
 from tests.tui.test_snapshots_runs import Compare, of_each_size
 
@@ -44,12 +43,7 @@ def slurm(tmp_path: Path) -> FakeSlurm:
 
 @pytest.fixture
 def app(root: Path, slurm: FakeSlurm, clock: Clock) -> QadApp:
-    """SLURM is asked when a test moves the clock, and not again by itself."""
-    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
-    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=slurm.client(), settings=settings)
-    app.slurm_watch._jitter = lambda: 0.0  # pyright: ignore[reportPrivateUsage]
-    app.animation_level = "none"
-    return app
+    return quiet_app(root, slurm.client(), clock)
 
 
 def qad(pilot: Pilot[None]) -> QadApp:

@@ -13,13 +13,13 @@ from qad_tui.panes.form import FormPane
 from qad_tui.screens.compare import CompareScreen
 from qad_tui.screens.pick_run import PickRunScreen
 from qad_tui.screens.start_run import StartRunScreen
-from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.config_form import ConfigForm
 from qad_tui.widgets.part_picker import PartPicker
 from qad_tui.widgets.script_preview import ScriptPreview
-from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until, words
+from tests.tui.conftest import Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun
+from tests.tui.queue_fleet import quiet_app
 from tests.tui.test_promises_snapshots import keys, open_form, qad
 from tests.tui.test_snapshots_runs import Compare, of_each_size
 
@@ -36,10 +36,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 @pytest.fixture
 def app(root: Path, slurm: FakeSlurm, clock: Clock) -> QadApp:
-    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
-    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=slurm.client(), settings=settings)
-    app.animation_level = "none"
-    return app
+    return quiet_app(root, slurm.client(), clock)
 
 
 # Start on SLURM

@@ -15,11 +15,11 @@ from textual.widgets import Input, Static
 
 from qad_tui.app import QadApp
 from qad_tui.screens.log_choice import LogChoiceScreen
-from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.log_view import LogView
-from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until
+from tests.tui.conftest import Clock, settle, wait_until
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, make_fleet
+from tests.tui.queue_fleet import quiet_app
 from tests.tui.test_log import make_starts
 
 NOW = 1_790_000_000.0
@@ -41,11 +41,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def app(root: Path, tmp_path: Path, clock: Clock) -> QadApp:
-    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
-    client = FakeSlurm(tmp_path / "bin").client()
-    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=client, settings=settings)
-    app.animation_level = "none"
-    return app
+    return quiet_app(root, FakeSlurm(tmp_path / "bin").client(), clock)
 
 
 @pytest.fixture

@@ -17,12 +17,11 @@ from qad_core.slurm.client import SlurmClient
 from qad_tui.app import QadApp
 from qad_tui.panes.chain import ChainPane
 from qad_tui.screens.queue import QueueScreen
-from qad_tui.settings import Settings, SettingsStore
 from qad_tui.widgets.queue_table import QueueTable
-from tests.tui.conftest import POLL_SECONDS, Clock, settle, wait_until, words
+from tests.tui.conftest import Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import make_fleet
-from tests.tui.queue_fleet import make_chain, show_cluster
+from tests.tui.queue_fleet import make_chain, quiet_app, show_cluster
 
 NOW = 1_790_000_000.0
 SIZES = [(80, 24), (120, 40), (200, 50)]
@@ -63,7 +62,7 @@ def slurm(tmp_path: Path) -> FakeSlurm:
 @pytest.fixture
 def app(root: Path, slurm: FakeSlurm, clock: Clock) -> QadApp:
     """SLURM is asked when a test moves the clock, and not again by itself."""
-    return make_app(root, slurm.client(), clock)
+    return quiet_app(root, slurm.client(), clock)
 
 
 @pytest.fixture
@@ -71,14 +70,6 @@ def cluster(slurm: FakeSlurm, root: Path) -> Path:
     """A cluster with a chain of ours on it; the run's folder."""
     show_cluster(slurm, NOW)
     return make_chain(root, NOW)
-
-
-def make_app(root: Path, client: SlurmClient, clock: Clock) -> QadApp:
-    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
-    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=client, settings=settings)
-    app.slurm_watch._jitter = lambda: 0.0
-    app.animation_level = "none"
-    return app
 
 
 def queue_then(*keys: str, clock: Clock, after: Callable[[QadApp], None] | None = None, until: str = "") -> Before:
@@ -194,7 +185,7 @@ def test_no_slurm(root: Path, tmp_path: Path, clock: Clock, size: tuple[int, int
         await wait_until(pilot, lambda: qad(pilot).slurm.missing)
         await settle(pilot)
 
-    app = make_app(root, SlurmClient(environ={"PATH": str(tmp_path)}), clock)
+    app = quiet_app(root, SlurmClient(environ={"PATH": str(tmp_path)}), clock)
     assert snap_compare(app, terminal_size=size, run_before=run_before)
 
 

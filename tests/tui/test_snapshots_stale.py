@@ -11,11 +11,10 @@ from textual.pilot import Pilot
 from qad_tui.app import QadApp
 from qad_tui.panes.config import ConfigPane
 from qad_tui.panes.curve_charts import BigChart, CurveCharts
-from qad_tui.settings import Settings, SettingsStore
-from tests.tui.conftest import NOW, POLL_SECONDS, Clock, settle, wait_until
+from tests.tui.conftest import NOW, Clock, settle, wait_until
 from tests.tui.fake_slurm import FakeSlurm
 from tests.tui.made_fleet import FakeRun, write_config
-from tests.tui.queue_fleet import make_chain, show_cluster
+from tests.tui.queue_fleet import make_chain, quiet_app, show_cluster
 from tests.tui.test_promises_snapshots import DOWN, compare, open_tab
 from tests.tui.test_snapshots_runs import Compare, of_each_size
 
@@ -29,12 +28,7 @@ def slurm(tmp_path: Path) -> FakeSlurm:
 
 @pytest.fixture
 def app(root: Path, slurm: FakeSlurm, clock: Clock) -> QadApp:
-    """SLURM is asked when a test moves the clock, and not again by itself."""
-    settings = SettingsStore(root / "home", Settings(squeue_seconds=600))
-    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=slurm.client(), settings=settings)
-    app.slurm_watch._jitter = lambda: 0.0  # pyright: ignore[reportPrivateUsage]
-    app.animation_level = "none"
-    return app
+    return quiet_app(root, slurm.client(), clock)
 
 
 @pytest.fixture
