@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -83,12 +84,20 @@ def _ctrl_c_held() -> Generator[Callable[[], None]]:
     """Keep Ctrl-C waiting until what is yielded is called, or the end.
 
     One that came while the command is being started would leave it to itself: in its own session it does not hear
-    of Ctrl-C, and an sbatch could put a job into the queue minutes after we have said what is there.
+    of Ctrl-C, and an sbatch could put a job into the queue minutes after we have said what is there. A blocked signal
+    would not do: another thread may take it, and Python then runs the handler in this one all the same.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield lambda: None  # no handler of Python's can come between
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
 
     def let_go() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(came.pop())
 
     try:
         yield let_go

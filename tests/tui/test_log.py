@@ -89,12 +89,12 @@ async def test_the_log_opens_at_its_end_follows_pauses_when_scrolled_and_goes_on
         view = await open_log(app, pilot)
         assert "following" in title(app)
         run.log("INFO  newer")
-        await wait_until(pilot, lambda: view.lines[-1].text == "INFO  newer" and view.scroll_y == view.max_scroll_y)
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text == "INFO  newer" and view.scroll_y == view.max_scroll_y)
         await pilot.press("k")
         here = top(view)
         assert "paused at line" in title(app) and "G follows" in title(app)
         run.log("INFO  newest")
-        await wait_until(pilot, lambda: view.lines[-1].text == "INFO  newest")
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text == "INFO  newest")
         assert top(view) == here and not view.following
         await pilot.press("end")
         assert view.following and view.scroll_y == view.max_scroll_y
@@ -113,7 +113,7 @@ async def test_beginning_end_and_any_percentage_of_a_long_file_are_one_key_away(
         await wait_until(pilot, lambda: abs((view.top.offset if view.top else 0) - long_log.stat().st_size // 2) < 200)
         assert "paused at 50 % of 6.0" in title(app)
         await pilot.press("G")
-        await wait_until(pilot, lambda: f"line {LINES - 1:>8}" in view.lines[-1].text)
+        await wait_until(pilot, lambda: bool(view.lines) and f"line {LINES - 1:>8}" in view.lines[-1].text)
         await wait_until(pilot, lambda: view.scroll_y == view.max_scroll_y and view.following)
         assert "following" in title(app)
 
@@ -226,7 +226,7 @@ async def test_y_copies_the_selection_else_the_last_line_on_the_screen(app: QadA
     fleet["running"].log("three four")
     async with app.run_test(size=NARROW) as pilot:
         view = await open_log(app, pilot)
-        await wait_until(pilot, lambda: view.lines[-1].text == "three four")
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text == "three four")
         await pilot.press("y")
         assert app.clipboard == "three four"
         last = view.size.height - 1
@@ -234,7 +234,7 @@ async def test_y_copies_the_selection_else_the_last_line_on_the_screen(app: QadA
         await pilot.hover(view, offset=(7, last + 1))
         await pilot.mouse_up(view, offset=(7, last + 1))
         fleet["running"].log("another that moves the rest")
-        await wait_until(pilot, lambda: view.lines[-1].text.startswith("another"))
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text.startswith("another"))
         await pilot.press("y")
         assert app.clipboard == "two\nthree "
 
@@ -333,7 +333,7 @@ async def test_a_new_start_is_gone_along_with_unless_an_older_log_was_chosen(
         with run.folder.jobs.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"id": "local-c", "started": clock() - 5}) + "\n")
         (run.folder.logs / "student_qad_2026-01-03_12-00-00_rank1.log").write_text("this is newest\n")
-        await wait_until(pilot, lambda: view.lines[-1].text == "this is newest")
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text == "this is newest")
         await wait_until(pilot, lambda: "rank 1 · start 3" in title(app))
 
 
@@ -414,14 +414,14 @@ async def test_in_the_split_view_the_log_follows_the_cursor_and_takes_keys_when_
         assert app.focused is table and not app.screen.query_one(LogSearchLine).display
         for _ in range(3):
             await pilot.press("j")
-        await wait_until(pilot, lambda: view.lines[-1].text == "INFO  failed")
+        await wait_until(pilot, lambda: bool(view.lines) and view.lines[-1].text == "INFO  failed")
         view.focus()
         await pilot.press("e")
         await says(app, pilot, "first error")
         assert marked(view).startswith("ERROR  DivergedError")
         app.screen.query_one(RunTable).focus()
         await pilot.press("g")
-        await wait_until(pilot, lambda: "step 320" in view.lines[-2].text)
+        await wait_until(pilot, lambda: bool(view.lines) and "step 320" in view.lines[-2].text)
         assert not app.screen.query_one(LogSearchLine).display and view.following
 
 

@@ -6,16 +6,18 @@ import pwd
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from textual.app import App
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input
 
 from qad_core.slurm.client import SlurmClient
 from qad_tui.app import QadApp
 from qad_tui.panes.chain import ChainPane
+from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.screens.queue import QueueScreen
 from qad_tui.widgets.queue_table import QueueTable
 from tests.tui.conftest import Clock, settle, wait_until, words
@@ -72,7 +74,13 @@ def cluster(slurm: FakeSlurm, root: Path) -> Path:
     return make_chain(root, NOW)
 
 
-def queue_then(*keys: str, clock: Clock, after: Callable[[QadApp], None] | None = None, until: str = "") -> Before:
+def queue_then(
+    *keys: str,
+    clock: Clock,
+    after: Callable[[QadApp], None] | None = None,
+    until: str = "",
+    screen: type[Screen[Any]] = QueueScreen,
+) -> Before:
     """Open the queue a minute after it was asked for, press keys, and wait until the words say `until`."""
 
     async def run_before(pilot: Pilot[None]) -> None:
@@ -90,6 +98,7 @@ def queue_then(*keys: str, clock: Clock, after: Callable[[QadApp], None] | None 
         await pilot.press(*keys)
         if after is not None:
             after(app)
+        await wait_until(pilot, lambda: isinstance(app.screen, screen) and app.screen.is_mounted)
         await wait_until(pilot, lambda: until in words(app, "#queue-words") if until else True)
         await settle(pilot)
 
@@ -140,7 +149,7 @@ def test_everyone_s_jobs(
 
 @of_each_size
 def test_a_question(app: QadApp, cluster: Path, clock: Clock, size: tuple[int, int], snap_compare: Compare) -> None:
-    assert snap_compare(app, terminal_size=size, run_before=queue_then("x", clock=clock))
+    assert snap_compare(app, terminal_size=size, run_before=queue_then("x", clock=clock, screen=ConfirmScreen))
 
 
 @of_each_size
