@@ -88,7 +88,7 @@ def build(architecture: ArchitectureConfig, parallelism: ParallelismConfig, cont
     """A wrapped distillation model from random weights, calibrated on random tokens, and its optimizer."""
     torch.manual_seed(0)
     transformer_configs = [
-        make_transformer_config(architecture, parallelism, params_dtype=torch.bfloat16) for _ in "ts"
+        make_transformer_config(architecture, parallelism, params_dtype=context.params_dtype) for _ in "ts"
     ]
     teacher, student = (build_gpt_model(architecture, each, context) for each in transformer_configs)
     with torch.no_grad():

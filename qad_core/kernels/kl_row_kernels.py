@@ -40,16 +40,31 @@ def one_read_kernel(
     SLICES_PADDED: tl.constexpr,
     SLICE: tl.constexpr,
     NUMBERS: tl.constexpr,
+    LOADS_AHEAD: tl.constexpr,
 ):
-    """KL and gradient of whole rows, each by a team of `SLICES` programs that wait for one another."""
+    """KL and gradient of whole rows, each by a team of `SLICES` programs that wait for one another.
+
+    With `LOADS_AHEAD` a program asks for its slice of the next row before it waits; narrow logits leave registers for it.
+    """
     team = tl.program_id(0) // SLICES
     own = tl.program_id(0) % SLICES
     columns = own * SLICE + tl.arange(0, SLICE)
     mask = columns < num_columns
     every = tl.arange(0, SLICES_PADDED)
+    if LOADS_AHEAD:
+        row = tl.full((), 0, tl.int64) + team
+        next_a, next_b = _load_raw(first + row * first_stride, second + row * second_stride, columns, mask)
     for row_number in range(team, rows, teams):
         row = tl.full((), 0, tl.int64) + row_number
-        a, b = _load_pair(first + row * first_stride, second + row * second_stride, columns, mask, inverse_temperature)
+        if LOADS_AHEAD:
+            a, b = next_a.to(tl.float32) * inverse_temperature, next_b.to(tl.float32) * inverse_temperature
+            ahead = row + teams
+            there = columns < tl.where(ahead < rows, num_columns, 0)
+            next_a, next_b = _load_raw(first + ahead * first_stride, second + ahead * second_stride, columns, there)
+        else:
+            a, b = _load_pair(
+                first + row * first_stride, second + row * second_stride, columns, mask, inverse_temperature
+            )
         first_exp, second_exp, first_max, first_sum, second_max, second_sum, gap = _slice_statistics(a, b)
         row_first_max, row_second_max = first_max, second_max
         if SLICES > 1:
@@ -143,9 +158,16 @@ def gradient_kernel(
 @triton.jit
 def _load_pair(first, second, columns, mask, inverse_temperature):
     """The slices of two rows of logits in float32 over the temperature, minus infinity outside `mask`."""
+    a, b = _load_raw(first, second, columns, mask)
+    return a.to(tl.float32) * inverse_temperature, b.to(tl.float32) * inverse_temperature
+
+
+@triton.jit
+def _load_raw(first, second, columns, mask):
+    """The slices as they are stored."""
     a = tl.load(first + columns, mask=mask, other=float("-inf"), eviction_policy="evict_first")
     b = tl.load(second + columns, mask=mask, other=float("-inf"), eviction_policy="evict_first")
-    return a.to(tl.float32) * inverse_temperature, b.to(tl.float32) * inverse_temperature
+    return a, b
 
 
 @triton.jit

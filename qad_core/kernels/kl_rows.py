@@ -164,6 +164,7 @@ def _in_one_read(
         SLICES_PADDED=triton.next_power_of_2(slices),
         SLICE=_SLICE_COLUMNS,
         NUMBERS=_NUMBERS,
+        LOADS_AHEAD=student.element_size() == 2,
         **_OPTIONS,
     )
     return kl

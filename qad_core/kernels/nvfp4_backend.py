@@ -61,6 +61,8 @@ class WeightCache:
     """
 
     def __init__(self) -> None:
+        self.adds_to_main_grad = False
+        """Whether the product that takes the weight adds its gradient to `main_grad` (`train/weight_gradients.py`)."""
         self._value: Tensor | None = None
         self._key: tuple[int, torch.Size, torch.dtype] | None = None
 
@@ -108,6 +110,14 @@ def straight_through(x: Tensor, value: Tensor) -> Tensor:
     return _StraightThrough.apply(x, value)
 
 
+def _straight_through_with_main_grad(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` with the parameter's `main_grad`, for a linear of megatron-core that adds its gradient to that itself."""
+    value = _MarkedStraightThrough.apply(parameter, value)
+    setattr(value, "main_grad", parameter.main_grad)  # noqa: B010  # pyright: ignore[reportAttributeAccessIssue]
+    setattr(value, "grad_added_to_main_grad", False)  # noqa: B010 - attributes of Megatron's on a plain tensor
+    return value
+
+
 class _StraightThrough(torch.autograd.Function):
     """`value` forward; the gradient goes to `x` unchanged, also where `x` saturates."""
 
@@ -120,11 +130,35 @@ class _StraightThrough(torch.autograd.Function):
         return grad_output, None
 
 
+class _MarkedStraightThrough(torch.autograd.Function):
+    """As above, for a parameter whose gradient is in `main_grad` when `backward` is called: what comes is empty."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, value: Tensor) -> Tensor:
+        ctx.parameter = parameter
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        ctx.parameter.grad_added_to_main_grad = True  # so that Megatron's hook drops it
+        return grad_output, None
+
+
 def _fake_quantize(inputs: Tensor, quantizer: TensorQuantizer) -> Tensor:
     """What modelopt calls: the NVFP4 value of `inputs` by the quantizer's scales."""
     cache = getattr(quantizer, _CACHE_SLOT)
-    value = cache.quantize(inputs, quantizer) if isinstance(cache, WeightCache) else _quantize(inputs, quantizer)
+    if not isinstance(cache, WeightCache):
+        return straight_through(inputs, _quantize(inputs, quantizer))
+    value = cache.quantize(inputs, quantizer)
+    if cache.adds_to_main_grad:
+        return _straight_through_with_main_grad(inputs, value)
     return straight_through(inputs, value)
+
+
+def weight_cache_of(module: nn.Module) -> WeightCache | None:
+    """The cache of a linear's weight quantizer; None where it is not quantized or has none."""
+    cache = getattr(getattr(module, "weight_quantizer", None), _CACHE_SLOT, None)
+    return cache if isinstance(cache, WeightCache) else None
 
 
 def _quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:

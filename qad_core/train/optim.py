@@ -20,6 +20,7 @@ from torch import Tensor
 
 from qad_core.config.schema import TrainConfig
 from qad_core.train.parallel import RankContext
+from qad_core.train.weight_gradients import add_in_products
 
 _CLIP_EPSILON = 1e-6
 """Added to the norm when clipping, as megatron-core does."""
@@ -45,6 +46,7 @@ def wrap_data_parallel(model: Any, context: RankContext) -> DistributedDataParal
         overlap_param_gather=False,
     )
     wrapped = DistributedDataParallel(model.config, config, model)
+    add_in_products(wrapped)
     model.config.finalize_model_grads_func = _reduce_gradients
     if on_gpu:
         model.config.no_sync_func = wrapped.no_sync
