@@ -44,7 +44,7 @@ def one_read_kernel(
 ):
     """KL and gradient of whole rows, each by a team of `SLICES` programs that wait for one another.
 
-    With `LOADS_AHEAD` a program asks for its slice of the next row before it waits; narrow logits leave registers for it.
+    With `LOADS_AHEAD` a program asks for its slice of the next row before it waits, which 16-bit logits leave room for.
     """
     team = tl.program_id(0) // SLICES
     own = tl.program_id(0) % SLICES
