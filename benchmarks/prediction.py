@@ -80,7 +80,10 @@ def main() -> int:
         print(f"nothing was measured: there are {there} GPUs", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row_of(case, *measure(case, Path(folder), arguments.steps)) for case in chosen]
+        rows: list[tuple[str, ...]] = []
+        for case in chosen:
+            rows.append(row_of(case, *measure(case, Path(folder), arguments.steps)))
+            print("  ".join(rows[-1]), file=sys.stderr, flush=True)
     figure = Figure(
         title=f"Predicted and measured, sequence 4096, on {torch.cuda.get_device_name()}",
         columns=("run", ">predicted GiB", ">measured", ">ratio", ">predicted ms a step", ">measured", ">ratio"),
