@@ -139,7 +139,7 @@ def measure(
             queued = time.perf_counter()
             torch.cuda.synchronize()
             middle = time.perf_counter()
-            loss_sum, num_tokens = reduce_sums(stored, 2, context)
+            num_tokens, loss_sum, _ = reduce_sums(stored, 3, context)
             step_if_finite(optimizer, loss=loss_sum / num_tokens, num_tokens=num_tokens)
             invalidate_weight_cache(model)
             torch.cuda.synchronize()

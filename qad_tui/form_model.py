@@ -112,6 +112,7 @@ def type_words(key: str) -> str:
     names = [word for kind, word in _TYPE_WORDS if kind in known.types] or ["a section in braces"]
     words = "numbers, commas between" if known.is_list and not known.takes_text else names[-1]
     words = "texts, commas between" if known.is_list and known.takes_text else words
+    words = "lists in brackets, commas between" if known.is_list_of_lists else words
     return f"{words} or null" if known.optional else words
 
 

@@ -69,7 +69,10 @@ def _print_evaluations(evaluations: Sequence[MetricsLine]) -> None:
 
 
 def _print_training(training: Sequence[MetricsLine]) -> None:
-    keys = ("loss/kd", "loss/ce", "learning_rate", "grad_norm", "step_ms", "tokens_per_s", "memory_gib")
+    keys = (
+        "loss/kd", "loss/intermediate", "loss/ce", "learning_rate", "grad_norm",
+        "step_ms", "tokens_per_s", "memory_gib",
+    )  # fmt: skip
     shown = [key for key in keys if any(line.get(key) is not None for line in training)]
     table = make_table(">step", *(f">{key}" for key in shown))
     for line in training[-LAST_LINES:]:

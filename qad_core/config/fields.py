@@ -29,6 +29,8 @@ class ConfigField:
     """Types and literal strings that a value may have; a list's element types for a list."""
     is_list: bool
     """Whether the value is a list."""
+    is_list_of_lists: bool
+    """Whether its elements are lists too."""
     optional: bool
     """Whether null is a value."""
     default: object
@@ -101,13 +103,15 @@ def _walk(section: type[Section], prefix: str) -> Iterator[ConfigField]:
 
 
 def _describe(key: str, info: FieldInfo) -> ConfigField:
-    found = frozenset(_types(info.annotation))
+    every = list(_types(info.annotation))
+    found = frozenset(every)
     sections = [item for item in found if isinstance(item, type) and issubclass(item, Section)]
     return ConfigField(
         key=key,
         section=sections[0] if sections else None,
         types=found - {type(None), tuple},
         is_list=tuple in found,
+        is_list_of_lists=every.count(tuple) > 1,
         optional=type(None) in found,
         default=cast("object", info.default),
         description=info.description or "",

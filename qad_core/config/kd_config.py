@@ -22,6 +22,7 @@ KD_KEYS: Mapping[str, str] = {
     "logit_kl_topk": "distillation.top_k",
     "skip_lm_loss": "distillation.skip_lm_loss",
     "kd_loss_scale": "distillation.kd_loss_scale",
+    "intermediate_layer_pairs": "distillation.intermediate_layers",
 }
 """Key of the file -> the field that it sets."""
 _OUTPUT = ["output_layer", "output_layer"]
@@ -87,17 +88,13 @@ def _drop_idle_scale(found: KdConfig) -> None:
 
 def _refuse(key: str, value: object, place: str) -> list[Problem]:
     """What to say of a key that sets no field; nothing where it says what is so in any case."""
-    if key == "intermediate_layer_pairs":
-        what = f"intermediate_layer_pairs {value}: losses between layers inside the two models are not computed here"
-        hint = "Leave it out or empty: student and teacher are compared by their logits."
-        return [Problem(what, place, hint)] if value else []
     if key == "logit_layers":
         what = f"logit_layers {value}: the logits that are compared are the output layers'"
         return [] if value == _OUTPUT else [Problem(what, place, f"Leave it out, or write {_OUTPUT}.")]
     if key in ("criterion", "loss_balancer"):
         what = f"{key} is made by Megatron's scripts themselves, and is nothing that a file can say"
         return [] if value is None else [Problem(what, place, "Leave it out.")]
-    near = nearest(key, [*KD_KEYS, "intermediate_layer_pairs", "logit_layers"])
+    near = nearest(key, [*KD_KEYS, "logit_layers"])
     hint = f"Did you mean {near}?" if near else f"Its keys are {', '.join(KD_KEYS)}."
     return [Problem(f"{key!r} is not a key of a KD config", place, hint)]
 

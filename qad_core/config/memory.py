@@ -119,6 +119,7 @@ def _predict_stage(
         "optimizer": optimizer_bytes(config, parameters, size),
         "teacher": count_stage(teacher, layout, stage).all * size,
         "activations": _activations(config, architecture, teacher, widths, saved, stage),
+        "compared layers": _compared_layers(config, architecture, widths, stage),
     }
     passing = {"backward pass of a layer": saved.recomputed_layer + _working(architecture, widths, is_backward=True)}
     passing["teacher's forward pass"] = _working(teacher, widths, is_backward=False)
@@ -133,8 +134,8 @@ def _predict_stage(
 def _uncertainty(config: RunConfig, architecture: ArchitectureConfig, device: Device) -> float:
     if not device.is_gpu:
         return UNCERTAINTY_CPU
-    is_measured = architecture.num_moe_experts is None and config.train.recompute == "none"
-    return UNCERTAINTY if is_measured and config.cluster.world_size == 1 else UNCERTAINTY_UNMEASURED
+    is_measured = architecture.num_moe_experts is None and config.cluster.world_size == 1
+    return UNCERTAINTY if is_measured else UNCERTAINTY_UNMEASURED
 
 
 def _activations(
@@ -172,6 +173,13 @@ def _loss(
     return hidden + gradient + scratch + head_gradients * rows * architecture.hidden_size * _FLOAT
 
 
+def _compared_layers(config: RunConfig, architecture: ArchitectureConfig, widths: Widths, stage: int) -> int:
+    """The teacher's output of each compared layer until the loss, and the gradient by the student's after it."""
+    is_last = stage == config.parallelism.pipeline_model_parallel_size - 1
+    pairs = len(config.distillation.intermediate_layers) * is_last
+    return pairs * widths.shard_tokens * architecture.hidden_size * widths.value_bytes
+
+
 def _block_scales(config: RunConfig, parameters: StageParameters) -> int:
     """Of weights, where they are chosen at calibration and held: a float32 for each block."""
     is_held = config.quantization.format == "nvfp4" and config.quantization.weight_scales != "max"
@@ -199,7 +207,8 @@ def _outside(config: RunConfig, device: Device, allocated: int, teacher_pass: in
     )
     # One communicator of all ranks beside those of each axis.
     communicators = (config.cluster.world_size > 1) + sum(size > 1 for size in groups)
-    is_recorded = config.loss == "qad" and layout.model_parallel_size == 1
+    looks_inside = bool(config.distillation.intermediate_layers)
+    is_recorded = config.loss == "qad" and layout.model_parallel_size == 1 and not looks_inside
     return {
         "CUDA context": CONTEXT_BYTES,
         "NCCL": communicators * NCCL_BYTES,

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from qad_core.config.intermediate_layers import check_pair
 from qad_core.config.time_limit import check_time_limit, seconds_of_time_limit
 
 PositiveInt = Annotated[int, Field(ge=1, lt=2**31)]
@@ -23,6 +24,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=@-]*$")]  # part of a file's name
 TimeLimit = Annotated[str, AfterValidator(check_time_limit)]
+LayerNames = Annotated[tuple[str, ...], AfterValidator(check_pair)]
 
 
 class Section(BaseModel):
@@ -76,7 +78,7 @@ class ModelConfig(Section):
     name: str
     """Student's name, part of the run folder's name."""
     weights: str
-    """A transformers folder, a `.gguf` file, `package://PACKAGE/FILE` in an installed Python package, or `random`."""
+    """A transformers folder, `.gguf` file, Megatron checkpoint, `package://PACKAGE/FILE` in a package, or `random`."""
     teacher_name: str | None = None
     """Teacher's name; null means the same as the student's."""
     teacher_weights: str | None = None
@@ -296,6 +298,8 @@ class DistillationConfig(Section):
     """Whether KL alone is trained on; false adds cross-entropy, CE + kd_loss_scale x KL. loss/kd is KL in any case."""
     kd_loss_scale: PositiveFloat = 1.0
     """Weight of KL beside the cross-entropy, where `skip_lm_loss` is false."""
+    intermediate_layers: tuple[LayerNames, ...] = ()
+    """Layers compared too, scaled to KL's size: [[student's, teacher's, cosine or mse]], such as decoder.layers.5."""
     chunk_tokens: NonNegativeInt = 0
     """Tokens whose full-vocabulary logits exist at once; 0 chooses from the device."""
 

@@ -19,6 +19,7 @@ from qad_core.run.tfrecord import BrokenRecordError, Scalar, ScalarParser, find_
 TAGS: dict[str, tuple[str, float]] = {
     "logits distillation loss": ("loss/kd", 1),
     "lm loss": ("loss/ce", 1),
+    "intermediate distillation loss": ("loss/intermediate", 1),
     "learning-rate": ("learning_rate", 1),
     "grad-norm": ("grad_norm", 1),
     "iteration-time": ("step_ms", 1000),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import MethodType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import modelopt.torch.distill as mtd
 import torch
@@ -24,6 +24,7 @@ from modelopt.torch.distill.plugins.megatron import (
 )
 from torch.nn.modules.loss import _Loss
 
+from qad_core.config.intermediate_layers import read_pairs
 from qad_core.config.schema import DistillationConfig
 from qad_core.kernels.cross_entropy import cross_entropy_from_hidden_states
 from qad_core.kernels.evaluation import evaluate_from_hidden_states
@@ -31,17 +32,29 @@ from qad_core.kernels.head_gradients import MainGrad
 from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.train.batches import Batch
+from qad_core.train.intermediate import IntermediateLosses
 from qad_core.train.teacher_graph import ReplayedForward
 
 Objective = Literal["qad", "qat"]
 _HIDDEN_STATES = "decoder.final_layernorm"
 
 
+class LossSums(NamedTuple):
+    """One micro-batch's losses; all are sums over unmasked tokens, each times its entry of the loss mask, 0-dim."""
+
+    total: torch.Tensor
+    """What is trained on, with its graph."""
+    told: torch.Tensor
+    """The part of it that is reported: KL, or cross-entropy for `loss: qat`."""
+    intermediate: torch.Tensor | None = None
+    """Mean over the pairs of compared layers, as it is before it is scaled; None without pairs."""
+
+
 class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's private _Loss as criteria
     """modelopt criterion over the final hidden states of student and teacher.
 
-    Returns sums over unmasked tokens, each times its entry of the loss mask, so that the schedule divides once by the
-    global sum of the masks. An evaluation is of the forward KL over the whole vocabulary, whatever is trained on.
+    Returns sums over tokens, so that they are divided once by the global sum of the loss masks. An evaluation is of the
+    forward KL over the whole vocabulary, whatever is trained on.
     """
 
     def __init__(
@@ -50,6 +63,7 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         teacher: HiddenStatesGPTModel,
         objective: Objective,
         distillation: DistillationConfig,
+        intermediate: IntermediateLosses | None = None,
     ) -> None:
         super().__init__()
         # Functions, not modules: a module here would register its weights a second time.
@@ -59,13 +73,12 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         self._sequence_parallel = student.config.sequence_parallel
         self._objective = objective
         self._distillation = distillation
+        self._intermediate = intermediate
 
     def forward(
         self, student_hidden: torch.Tensor, teacher_hidden: torch.Tensor | None, *, batch: Batch, evaluate: bool
-    ) -> torch.Tensor:
-        """Loss sum, 0-dim float32; or (loss sum, KL sum) [2] where the loss is more than KL (`skip_lm_loss: false`).
-
-        When `evaluate`, the evaluation's five sums [5] float64.
+    ) -> LossSums | torch.Tensor:
+        """The sums to train on; when `evaluate`, the evaluation's five [5] float64.
 
         Both hidden states are [s, b, h] (the sequence sharded over TP under sequence parallelism).
         """
@@ -77,19 +90,29 @@ class HiddenStatesLoss(_Loss):  # modelopt takes only subclasses of torch's priv
         }
         labels = batch.labels.transpose(0, 1).reshape(-1)  # [s * b]
         if self._objective == "qat" and not evaluate:
-            return cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
+            cross_entropy = cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
+            return LossSums(cross_entropy, cross_entropy.detach())
         assert teacher_hidden is not None
         heads = (student, self._student_weight(), self._rows(teacher_hidden), self._teacher_weight())
         if evaluate:
             return evaluate_from_hidden_states(*heads, labels, **common).to_tensor(student.device)
-        if not self._distillation.skip_lm_loss:
-            cross_entropy = cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
-            kl = self._kd_loss(heads, common, scale=self._distillation.kd_loss_scale)
-            return torch.stack((cross_entropy + kl, kl.detach() / self._distillation.kd_loss_scale))
-        # Megatron's schedule divides the summed gradients, never the loss, so that it can be added to them at once.
-        total = getattr(heads[1], "main_grad", None)
-        main_grad = None if total is None else MainGrad(total, is_tied=self._is_tied)
-        return self._kd_loss(heads, common, main_grad=main_grad)
+        if self._distillation.skip_lm_loss:
+            # Megatron's schedule divides the summed gradients, never the loss, so that it can be added to them at once.
+            total = getattr(heads[1], "main_grad", None)
+            main_grad = None if total is None else MainGrad(total, is_tied=self._is_tied)
+            loss = self._kd_loss(heads, common, main_grad=main_grad)
+            return self._with_layers(loss, loss.detach(), batch, weight=1.0)
+        weight = self._distillation.kd_loss_scale
+        cross_entropy = cross_entropy_from_hidden_states(student, self._student_weight(), labels, **common)
+        scaled = self._kd_loss(heads, common, scale=weight)
+        return self._with_layers(cross_entropy + scaled, scaled.detach() / weight, batch, weight=weight)
+
+    def _with_layers(self, loss: torch.Tensor, kl: torch.Tensor, batch: Batch, *, weight: float) -> LossSums:
+        """The loss with that of the compared layers, which counts as much in it as the KL does."""
+        if self._intermediate is None:
+            return LossSums(loss, kl)
+        layers = self._intermediate.compare(batch.loss_mask, kl, weight)
+        return LossSums(loss + layers.scaled, kl, layers.mean)
 
     def _kd_loss(self, heads: tuple[torch.Tensor, ...], common: dict[str, Any], **options: Any) -> torch.Tensor:
         return kd_loss_from_hidden_states(
@@ -120,7 +143,10 @@ def convert_to_distillation_model(
     """Return modelopt's distillation model around both; the teacher is frozen and never saved."""
     criterion: dict[tuple[str, str], _Loss] = {}
     if parallel_state.is_pipeline_last_stage():
-        criterion[_HIDDEN_STATES, _HIDDEN_STATES] = HiddenStatesLoss(student, teacher, objective, distillation)
+        pairs = read_pairs(distillation.intermediate_layers)
+        intermediate = IntermediateLosses(student, teacher, pairs) if pairs else None
+        loss = HiddenStatesLoss(student, teacher, objective, distillation, intermediate)
+        criterion[_HIDDEN_STATES, _HIDDEN_STATES] = loss
     # modelopt wants a balancer where there is no criterion (earlier pipeline stages); it is never asked.
     balancer = LogitsAndIntermediatesLossBalancer(skip_original_loss=True)
     mode = ("kd_loss", {"teacher_model": teacher, "criterion": criterion, "loss_balancer": balancer})
@@ -128,9 +154,8 @@ def convert_to_distillation_model(
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)
-    elif torch.cuda.is_available() and _is_on_one_rank() and teacher.config.num_moe_experts is None:
-        # Communication between the teacher's shards would be recorded too; that has not been tried. A mixture of
-        # experts waits for its token counts on the host, which cannot be recorded.
+    elif torch.cuda.is_available() and _can_record(teacher) and not distillation.intermediate_layers:
+        # A replay calls no hooks, so that layers inside the teacher would be compared as they were when recorded.
         model.teacher_model.forward = ReplayedForward(model.teacher_model.forward, teacher.decoder.final_layernorm)
     return model
 
@@ -149,15 +174,14 @@ def make_forward_step(*, evaluate: bool) -> Callable[[Iterator[Batch], Any], tup
 def _loss_of(hidden_states: torch.Tensor, *, model: Any, batch: Batch, evaluate: bool) -> tuple[Any, ...]:
     distillation_model = unwrap(model)
     losses = distillation_model.compute_kd_loss(skip_balancer=True, batch=batch, evaluate=evaluate)
-    (loss,) = losses.values()
+    (sums,) = losses.values()
     # The mask is on the host; its sum becomes an argument of a kernel, and nothing is waited for.
     counted = hidden_states.new_zeros((), dtype=torch.double) + batch.loss_mask.sum(dtype=torch.double)
     num_tokens = counted.to(torch.int)  # for the schedule, which divides by nothing here (`optim.step_if_finite` does)
     if evaluate:
-        return hidden_states.new_zeros(()), num_tokens, {"sums": loss}
-    loss, reported = loss if loss.dim() else (loss, loss)  # what is reported is the KL alone
-    report = torch.stack([reported.detach().double(), counted])
-    return loss, num_tokens, {"sums": report}
+        return hidden_states.new_zeros(()), num_tokens, {"sums": sums}
+    parts = [counted, *(part.detach().double() for part in sums if part is not None)]
+    return sums.total, num_tokens, {"sums": torch.stack(parts)}
 
 
 def plain_forward_step(batches: Iterator[Batch], model: Any) -> tuple[torch.Tensor, Any]:
@@ -174,9 +198,15 @@ def unwrap(model: Any) -> Any:
     return model
 
 
-def _is_on_one_rank() -> bool:
+def _can_record(teacher: HiddenStatesGPTModel) -> bool:
+    """Whether the teacher's forward pass is one that a CUDA graph can replay.
+
+    Communication between its shards would be recorded too; that has not been tried. A mixture of experts waits for its
+    token counts on the host, which cannot be recorded.
+    """
     shards = parallel_state.get_tensor_model_parallel_world_size()
-    return shards * parallel_state.get_pipeline_model_parallel_world_size() == 1
+    is_whole = shards * parallel_state.get_pipeline_model_parallel_world_size() == 1
+    return is_whole and teacher.config.num_moe_experts is None
 
 
 def _rest_teacher_while_training(model: Any) -> None:

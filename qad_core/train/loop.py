@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from qad_core.config.schema import RunConfig
 from qad_core.errors import DivergedError, ExitCode
 from qad_core.kernels.nvfp4_backend import invalidate_weight_cache
 from qad_core.run.folder import RunFolder
@@ -76,7 +77,6 @@ def queue_step(session: Session) -> QueuedStep:
     ended.record()
     progress.step += 1
     progress.consumed_samples += config.global_batch_size
-    loss_key = "loss/kd" if session.config.loss == "qad" else "loss/ce"
     known: MetricsLine = {
         "step": progress.step,
         "time": None,
@@ -90,7 +90,10 @@ def queue_step(session: Session) -> QueuedStep:
         "tokens_per_s": None,
         "memory_gib": memory_gib(session.context.device),
     }
-    return QueuedStep(known, loss_key, config.global_batch_size * config.sequence_length, numbers, began, ended)
+    if session.config.distillation.intermediate_layers:
+        known["loss/intermediate"] = None
+    tokens = config.global_batch_size * config.sequence_length
+    return QueuedStep(known, _loss_keys(session.config), tokens, numbers, began, ended)
 
 
 def run_evaluation(session: Session) -> None:
@@ -159,7 +162,7 @@ def _evaluation_line(session: Session) -> MetricsLine:
 
 
 def _update_weights(session: Session) -> torch.Tensor:
-    """Forward, backward and optimizer; returns (mean loss a token, gradient norm, 1 if no weight changed) [3]."""
+    """Forward, backward and optimizer; returns (gradient norm, 1 if no weight changed, *mean losses a token) [n]."""
     config = session.config
     session.model.zero_grad_buffer()
     session.optimizer.zero_grad()
@@ -178,13 +181,20 @@ def _update_weights(session: Session) -> torch.Tensor:
         forward_step=make_forward_step(evaluate=False),
         forward_only=False,
     )
-    loss_sum, counted = reduce_sums(stored, 2, session.context)
-    num_tokens = torch.where(counted > 0, counted, 1.0)
-    loss = loss_sum / num_tokens
-    result = step_if_finite(session.optimizer, loss=loss, num_tokens=num_tokens)
+    sums = reduce_sums(stored, 2 + len(_loss_keys(session.config)), session.context)
+    num_tokens = torch.where(sums[0] > 0, sums[0], 1.0)
+    losses = sums[1:] / num_tokens  # the whole loss, and those that are told
+    result = step_if_finite(session.optimizer, loss=losses[0], num_tokens=num_tokens)
     session.scheduler.step(increment=config.train.global_batch_size)
     invalidate_weight_cache(session.model)
-    return torch.stack([loss, result.grad_norm, result.skipped.double()])
+    return torch.cat([torch.stack([result.grad_norm, result.skipped.double()]), losses[1:]])
+
+
+def _loss_keys(config: RunConfig) -> tuple[str, ...]:
+    """Names of the losses that a step tells, in the order of `distill.LossSums`."""
+    if config.loss == "qat":
+        return ("loss/ce",)
+    return ("loss/kd", "loss/intermediate") if config.distillation.intermediate_layers else ("loss/kd",)
 
 
 def _reason_to_stop(session: Session, stop: StopWatch, *, at_once: bool) -> str:

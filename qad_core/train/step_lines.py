@@ -60,11 +60,11 @@ class QueuedStep:
 
     known: MetricsLine
     """Its line, with None for what the device has to tell."""
-    loss_key: str
+    loss_keys: tuple[str, ...]
     tokens: int
     """Tokens of its global batch."""
     numbers: NumbersOnTheirWay | None
-    """(mean loss a token, gradient norm, 1 if no weight changed), or None for a step that only took its data."""
+    """(gradient norm, 1 if no weight changed, *mean losses a token), or None for a step that only took its data."""
     began: torch.cuda.Event
     ended: torch.cuda.Event
 
@@ -74,11 +74,11 @@ class QueuedStep:
         line: MetricsLine = {**self.known, "time": clock.unix_time(self.ended)}
         if self.numbers is None:
             return line
-        loss, grad_norm, skipped = self.numbers.read()
+        grad_norm, skipped, *losses = self.numbers.read()
         milliseconds = self.began.elapsed_time(self.ended)
         return {
             **line,
-            self.loss_key: loss,
+            **dict(zip(self.loss_keys, losses, strict=True)),
             "grad_norm": grad_norm,
             "skipped": int(skipped),
             "step_ms": milliseconds,

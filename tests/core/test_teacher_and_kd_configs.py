@@ -166,8 +166,8 @@ def test_a_scale_that_does_nothing_in_megatrons_scripts_does_nothing_here_and_is
 @pytest.mark.parametrize(
     ("text", "named", "where"),
     [
-        ("intermediate_layer_pairs: [[decoder.final_layernorm, decoder.final_layernorm]]\n",
-         "losses between layers inside the two models are not computed here", "x.yaml line 1"),
+        ("intermediate_layer_pairs: [[decoder.final_layernorm, decoder.final_layernorm, l1]]\n",
+         "'l1' is no loss between layers: they are cosine and mse", "x.yaml line 1"),
         ("\nlogit_layers: [a, b]\n", "the logits that are compared are the output layers'", "x.yaml line 2"),
         ("logit_kl_temprature: 2\n", "'logit_kl_temprature' is not a key of a KD config", "x.yaml line 1"),
         ("criterion: mse\n", "criterion is made by Megatron's scripts themselves", "x.yaml line 1"),

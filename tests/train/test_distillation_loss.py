@@ -49,7 +49,7 @@ def test_cross_entropy_beside_the_kl_is_added_with_its_weight_and_the_kl_is_told
     batch = Batch(labels, labels, mask, labels)
     distillation = DistillationConfig(temperature=2.0, skip_lm_loss=False, kd_loss_scale=0.3)
     criterion = HiddenStatesLoss(head_of(weight), head_of(teacher_weight), "qad", distillation)
-    loss, told = criterion(student, teacher, batch=batch, evaluate=False)
+    loss, told, _ = criterion(student, teacher, batch=batch, evaluate=False)
     found = torch.autograd.grad(loss, (student, weight))
 
     logits, kept = (student @ weight.t()).transpose(0, 1), mask.bool()  # [b, s, V]
