@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 from pydantic import ValidationError
 
+from qad_core.config.megatron_folder import MANIFEST, find_iteration, read_manifest_architecture
 from qad_core.config.paths import resolve_teacher_weights, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 from qad_core.config.teacher_config import read_teacher_config
@@ -21,6 +22,7 @@ from qad_core.errors import ConfigError
 from qad_core.seen import is_file
 
 Family = Literal["qwen3", "llama", "qwen3_moe"]
+_CONFIG = "config.json"
 _FAMILIES: Mapping[str, Family] = {
     "Qwen3ForCausalLM": "qwen3",
     "LlamaForCausalLM": "llama",
@@ -64,7 +66,7 @@ def read_architecture(folder: Path) -> ArchitectureConfig:
     Qwen3ForCausalLM, LlamaForCausalLM and Qwen3MoeForCausalLM without biases, sliding windows or packed weights,
     and, of the last, with experts in every layer.
     """
-    path = folder / "config.json"
+    path = folder / _CONFIG
     values = _read_json(path)
     family = _family(path, values)
     _refuse_other_models(path, values, family)
@@ -85,30 +87,47 @@ def read_architecture(folder: Path) -> ArchitectureConfig:
         raise ConfigError(f"{path} has wrong values: {wrong}", "Fetch the file again.") from error
 
 
-def architecture_folder(config: RunConfig) -> Path | None:
-    """The transformers folder to read the student's shape from; None when the config has it or there is no such folder.
+def shape_file(weights: Path) -> Path | None:
+    """The file beside weights that says their shape: config.json, or the manifest of a checkpoint; None without one."""
+    try:
+        saved = find_iteration(weights)
+    except ConfigError:
+        return None  # told where the weights are checked
+    places = [weights / _CONFIG]
+    if saved is not None:
+        places = [saved.folder / MANIFEST, saved.folder / _CONFIG, saved.folder.parent / _CONFIG]
+    return next((path for path in places if is_file(path)), None)
+
+
+def read_shape(path: Path) -> ArchitectureConfig:
+    """The shape in a file that `shape_file` found; raises ConfigError as `read_architecture`."""
+    return read_manifest_architecture(path) if path.name == MANIFEST else read_architecture(path.parent)
+
+
+def architecture_file(config: RunConfig) -> Path | None:
+    """The file to read the student's shape from; None when the config has it or there is no such file.
 
     Raises ConfigError as `resolve_weights`.
     """
     if config.model.architecture is not None:
         return None
     weights = resolve_weights(config.model, config.paths.models_root)
-    return weights if isinstance(weights, Path) and is_file(weights / "config.json") else None
+    return shape_file(weights) if isinstance(weights, Path) else None
 
 
 def with_architecture(config: RunConfig) -> RunConfig:
-    """The config with the student's shape filled in from its folder, where it is lacking and can be read."""
+    """The config with the student's shape filled in from beside its weights, where it is lacking and can be read."""
     model = config.model.model_copy(update={"architecture": student_architecture(config)})
     return config.model_copy(update={"model": model})
 
 
 def student_architecture(config: RunConfig) -> ArchitectureConfig | None:
-    """The student's shape: the config's, else that of its config.json; None when neither is there.
+    """The student's shape: the config's, else the one beside its weights; None when neither is there.
 
     Raises ConfigError as `read_architecture`.
     """
-    folder = architecture_folder(config)
-    return config.model.architecture if folder is None else read_architecture(folder)
+    path = architecture_file(config)
+    return config.model.architecture if path is None else read_shape(path)
 
 
 def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
@@ -123,14 +142,15 @@ def teacher_architecture(config: RunConfig) -> ArchitectureConfig | None:
 
 
 def teacher_base(config: RunConfig) -> ArchitectureConfig | None:
-    """The shape that goes with the teacher's weights: of their own config.json where there is one, else the student's.
+    """The shape that goes with the teacher's weights: the one beside them where there is one, else the student's.
 
     Raises ConfigError as `read_architecture`.
     """
     if config.model.teacher_weights is not None:
         weights = resolve_teacher_weights(config.model, config.paths.models_root)
-        if isinstance(weights, Path) and is_file(weights / "config.json"):
-            return read_architecture(weights)
+        path = shape_file(weights) if isinstance(weights, Path) else None
+        if path is not None:
+            return read_shape(path)
     return student_architecture(config)
 
 

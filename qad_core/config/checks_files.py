@@ -11,8 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from qad_core.config.architecture import differing_fields, read_architecture, teacher_architecture, teacher_base
+from qad_core.config.architecture import (
+    differing_fields,
+    read_shape,
+    shape_file,
+    teacher_architecture,
+    teacher_base,
+)
 from qad_core.config.checks_experts import teacher_keys
+from qad_core.config.megatron_folder import find_iteration, quantized_teacher_problem
 from qad_core.config.paths import RANDOM, resolve_teacher_weights, resolve_tokenizer, resolve_weights
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, SourceConfig
@@ -29,12 +36,17 @@ def check_files(config: RunConfig) -> Iterator[Problem]:
     yield from _check_weights(config, "model.weights", resolve_weights)
     if config.model.teacher_weights is not None:
         yield from _check_weights(config, "model.teacher_weights", resolve_teacher_weights)
-    yield from _check_architecture(config)
-    yield from _check_teacher(config)
     yield from _check_tokenizer(config)
     yield from _check_data(config.dataset)
     for key in ("checkpoint_root", "data_cache"):
         yield from _check_writable(f"paths.{key}", getattr(config.paths, key))
+
+
+def check_shapes(config: RunConfig) -> Iterator[Problem]:
+    """Problems of what the config and the files beside the weights, where they are there, say of the two models."""
+    yield from _check_teacher_weights(config)
+    yield from _check_architecture(config)
+    yield from _check_teacher(config)
 
 
 def _check_weights(
@@ -45,7 +57,7 @@ def _check_weights(
     except ConfigError as error:
         yield Problem(error.message, key, error.hint)
         return
-    hint = "Give a transformers folder, a .gguf file (both to be read by you), package://PACKAGE/FILE or random."
+    hint = "Give a transformers folder, a .gguf file, a Megatron checkpoint, package://PACKAGE/FILE or random."
     if not isinstance(weights, Path):
         return
     if not is_there(weights):
@@ -53,32 +65,67 @@ def _check_weights(
     elif is_file(weights) and not _starts_with(weights, _GGUF_MAGIC):
         yield Problem(f"{weights} is not a GGUF file that can be read", key, hint)
     elif is_folder(weights):
-        lacking = [name for name in ("config.json", "*.safetensors") if not any(weights.glob(name))]
-        if lacking:
-            yield Problem(f"{weights} lacks {' and '.join(lacking)}", key, "Fetch the model's folder whole.")
+        yield from _check_folder(weights, key)
+
+
+def _check_folder(weights: Path, key: str) -> Iterator[Problem]:
+    """A Megatron checkpoint that is there, or else a transformers folder."""
+    try:
+        if find_iteration(weights) is not None:
+            return
+    except ConfigError as error:
+        yield Problem(error.message, key, error.hint)
+        return
+    lacking = [name for name in ("config.json", "*.safetensors") if not any(weights.glob(name))]
+    if lacking:
+        hint = (
+            "Fetch the model's folder whole; a Megatron checkpoint is a folder with latest_checkpointed_iteration.txt."
+        )
+        yield Problem(f"{weights} lacks {' and '.join(lacking)}", key, hint)
+
+
+def _check_teacher_weights(config: RunConfig) -> Iterator[Problem]:
+    """The teacher's weights are no trained student's."""
+    weights = _found(config, resolve_teacher_weights)
+    try:
+        saved = find_iteration(weights) if isinstance(weights, Path) else None
+    except ConfigError:
+        return  # told by `_check_weights`
+    problem = quantized_teacher_problem(saved) if saved is not None else None
+    if problem is not None:
+        yield Problem(problem[0], "model.teacher_weights", problem[1])
 
 
 def _check_architecture(config: RunConfig) -> Iterator[Problem]:
-    """The shape is known, and the config's is that of config.json."""
+    """The shape is known, and the config's is the one beside the weights."""
     written = config.model.architecture
     weights = _found(config, resolve_weights)
-    if isinstance(weights, Path) and is_file(weights / "config.json"):
-        yield from _compare_architecture(written, weights)
-    elif written is None and (weights == RANDOM or (isinstance(weights, Path) and is_file(weights))):
+    path = shape_file(weights) if isinstance(weights, Path) else None
+    if path is not None:
+        yield from _compare_architecture(written, path)
+    elif written is None and (weights == RANDOM or (isinstance(weights, Path) and _says_no_shape(weights))):
         kind = "random weights have" if weights == RANDOM else f"{weights} has"
         hint = "Write the shape: model.architecture.family, num_layers, hidden_size ..."
         yield Problem(f"{kind} no config.json to read the shape from", "model.architecture", hint)
 
 
-def _compare_architecture(written: ArchitectureConfig | None, folder: Path) -> Iterator[Problem]:
+def _says_no_shape(weights: Path) -> bool:
+    """Whether weights are there that have no config.json beside them as a transformers folder must."""
     try:
-        read = read_architecture(folder)
+        return is_file(weights) or find_iteration(weights) is not None
+    except ConfigError:
+        return False  # told by `_check_weights`
+
+
+def _compare_architecture(written: ArchitectureConfig | None, path: Path) -> Iterator[Problem]:
+    try:
+        read = read_shape(path)
     except ConfigError as error:
         yield Problem(error.message, "model.weights", error.hint)
         return
     for name, ours, theirs in differing_fields(written, read) if written is not None else ():
-        what = f"{name} is {ours!r} in the config, but {theirs!r} in {folder / 'config.json'}"
-        hint = "Leave model.architecture out to take the shape of config.json, or name other weights."
+        what = f"{name} is {ours!r} in the config, but {theirs!r} in {path}"
+        hint = f"Leave model.architecture out to take the shape of {path.name}, or name other weights."
         yield Problem(what, f"model.architecture.{name}, model.weights", hint)
 
 
@@ -107,9 +154,9 @@ def _check_teacher(config: RunConfig) -> Iterator[Problem]:
 
 
 def _has_shape_of_its_own(config: RunConfig) -> bool:
-    """Whether the teacher's weights say what shape they have: a config.json, or the student's own weights."""
+    """Whether the teacher's weights say what shape they have: a file beside them, or the student's own weights."""
     weights = _found(config, resolve_teacher_weights)
-    return config.model.teacher_weights is None or (isinstance(weights, Path) and is_file(weights / "config.json"))
+    return config.model.teacher_weights is None or (isinstance(weights, Path) and shape_file(weights) is not None)
 
 
 def _compare_teacher(teacher: ArchitectureConfig, base: ArchitectureConfig) -> Iterator[Problem]:

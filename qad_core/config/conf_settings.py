@@ -19,7 +19,7 @@ from qad_core.errors import ConfigError
 
 SCRIPT_DATASET = "openscience"
 SCRIPT_GPUS = "8"
-_MODEL_HINT = "Let STUDENT_CKPT (model.weights) name a transformers folder, or add a file to configs/models."
+_MODEL_HINT = "Put the model's config.json beside STUDENT_CKPT (model.weights), or add a file to configs/models."
 _DATASET_HINT = "Set BLEND_PATH (dataset.blend), or add a file to configs/datasets that says how to prepare it."
 
 

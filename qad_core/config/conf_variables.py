@@ -34,7 +34,7 @@ _LATE = Reason("it overrode another variable in the script", "Write that variabl
 NO_COUNTERPART: Mapping[str, Reason] = {
     "STUDENT_CONFIG_FILE": Reason(
         "the student's shape is read from the config.json beside its weights",
-        "Let STUDENT_CKPT (model.weights) name a transformers folder, or write model.architecture.",
+        "Put the model's config.json beside STUDENT_CKPT (model.weights), or write model.architecture.",
     ),
     "MLM_DIR": _INSTALLED,
     "MODELOPT_DIR": _INSTALLED,

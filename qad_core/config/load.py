@@ -15,7 +15,7 @@ from typing import cast
 from pydantic_core import to_jsonable_python
 
 from qad_core.config.absolute_paths import with_absolute_paths
-from qad_core.config.architecture import architecture_folder, with_architecture
+from qad_core.config.architecture import architecture_file, with_architecture
 from qad_core.config.compose import DEFAULT, Layer, compose, read_file_layer
 from qad_core.config.fields import FIELDS
 from qad_core.config.library import ConfigLibrary, find_library
@@ -137,11 +137,11 @@ def _finish(layer: Layer, secret: frozenset[str], environ: Mapping[str, str]) ->
     except ConfigError as error:
         problems.append(Problem(error.message, "paths, dataset.blend, dataset.source.paths", error.hint))
     try:
-        folder = architecture_folder(config)
+        path = architecture_file(config)
         config = with_architecture(config)
     except ConfigError as error:
         problems.append(Problem(error.message, "model.weights", error.hint))
-        folder = None
-    if folder is not None:
-        origins = {key: origins.get(key, f"file {folder}/config.json") for key, _ in config_values(config)}
+        path = None
+    if path is not None:
+        origins = {key: origins.get(key, f"file {path}") for key, _ in config_values(config)}
     return LoadedConfig(ResolvedConfig(config, origins, notes), tuple(problems), refused, notes)

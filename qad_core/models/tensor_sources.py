@@ -1,7 +1,7 @@
-"""Where weights come from: a transformers folder, a GGUF file, or random numbers, all under Hugging Face names.
+"""Where weights come from, all under Hugging Face names: transformers, GGUF, a Megatron checkpoint, or a seed.
 
 Owns opening and reading one tensor at a time. What the model needs of them is checked in `hf_import.py`;
-GGUF's names, layout and metadata are in `gguf_source.py`.
+GGUF's names, layout and metadata are in `gguf_source.py`, Megatron's in `megatron_source.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qad_core.config.megatron_folder import find_iteration
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
 from qad_core.models.gguf_source import GgufSource
 from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, Shape, list_expected_tensors
+from qad_core.models.megatron_source import MegatronSource
 
 _REFETCH_HINT = "Fetch the file again and compare its size with the original's."
 
@@ -44,16 +46,19 @@ class TensorSource(Protocol):
 
 
 def open_tensor_source(weights: Path | str, architecture: ArchitectureConfig, seed: int) -> TensorSource:
-    """Open `weights`: a transformers folder, a .gguf file, or the word `random`, which `seed` belongs to.
+    """Open `weights`: a transformers folder, a .gguf file, a Megatron checkpoint, or `random`, which has the `seed`.
 
-    Raises ModelError when nothing readable is there.
+    Raises ModelError when nothing readable is there, and ConfigError as `find_iteration`.
     """
     if str(weights) == "random":
         return RandomSource(architecture, seed)
     path = Path(weights)
     if not path.exists():
         raise ModelError(f"there are no weights at {path}", "Correct model.weights or paths.models_root.")
-    return GgufSource(path, architecture) if path.is_file() else SafetensorsSource(path)
+    if path.is_file():
+        return GgufSource(path, architecture)
+    saved = find_iteration(path)
+    return SafetensorsSource(path) if saved is None else MegatronSource(saved, architecture)
 
 
 class SafetensorsSource:
@@ -112,7 +117,7 @@ def _list_shards(folder: Path) -> list[Path]:
     if not index.exists():
         raise ModelError(
             f"{folder} holds neither {single.name} nor {index.name}",
-            "Give a transformers folder saved as safetensors, or a .gguf file.",
+            "Give a transformers folder saved as safetensors, a .gguf file, or a Megatron torch_dist checkpoint.",
         )
     try:
         names = sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})

@@ -130,7 +130,7 @@ def calibrate_experts(model: Any, observations: Observations) -> list[UnseenExpe
         if isinstance(layer.mlp, MoELayer):
             first, second = layer.mlp.experts.linear_fc1, layer.mlp.experts.linear_fc2
             for linear in (first, second):
-                _set_weight_amax(linear)
+                set_weight_amax(linear)
             if not first.input_quantizer.is_enabled:
                 continue
             instead = _set_input_amax(first, observations[first]), _set_input_amax(second, observations[second])
@@ -139,6 +139,13 @@ def calibrate_experts(model: Any, observations: Observations) -> list[UnseenExpe
                 num_experts = first.num_local_experts * first.expert_group.size()
                 unseen.append(UnseenExperts(layer.layer_number - 1, tuple(experts), num_experts, instead))
     return _merge(unseen)
+
+
+def set_weight_amax(linear: Any) -> None:
+    """Give the weight of a quantized `GroupedLinear` the amax that it has; a collective of its TP shards."""
+    amax = linear.weight.detach().abs().flatten(1).amax(1).float()  # [local experts]
+    dist.all_reduce(amax, dist.ReduceOp.MAX, group=linear.tensor_group)
+    _set_amax(linear.weight_quantizer, amax)
 
 
 def _quantizes(quantizer: TensorQuantizer) -> bool:
@@ -155,12 +162,6 @@ def _note(observation: Observation) -> Any:
         observation.tokens += rows_per_expert.to(observation.tokens.device)
 
     return note
-
-
-def _set_weight_amax(linear: Any) -> None:
-    amax = linear.weight.detach().abs().flatten(1).amax(1).float()  # [local experts]
-    dist.all_reduce(amax, dist.ReduceOp.MAX, group=linear.tensor_group)
-    _set_amax(linear.weight_quantizer, amax)
 
 
 def _set_input_amax(linear: Any, observation: Observation) -> float:

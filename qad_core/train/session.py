@@ -14,25 +14,30 @@ import torch
 
 from qad_core.config.architecture import teacher_architecture, with_architecture
 from qad_core.config.data_paths import dataset_blend_path
+from qad_core.config.megatron_folder import quantized_teacher_problem
 from qad_core.config.paths import resolve_teacher_weights, resolve_tokenizer, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 from qad_core.data.blend import read_blend
 from qad_core.data.gpt_datasets import build_gpt_datasets
+from qad_core.errors import ModelError
 from qad_core.kernels.nvfp4_backend import enable_weight_cache, register_nvfp4_backend
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.hf_import import load_hf_weights
+from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.spec import HiddenStatesGPTModel, build_gpt_model
-from qad_core.models.tensor_sources import open_tensor_source
+from qad_core.models.tensor_sources import TensorSource, open_tensor_source
 from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
 from qad_core.run.folder import RunFolder
 from qad_core.train.batches import BatchLayout, iterate_batches
 from qad_core.train.checkpoint import Checkpointer, Progress, step_of
 from qad_core.train.distill import convert_to_distillation_model, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
+from qad_core.train.expert_quantizers import UnseenExperts
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
 from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import quantize_student, verify_quantized
 from qad_core.train.report import Reporter, log
+from qad_core.train.saved_quantizers import take_saved_quantizers
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     """Build a session; it stands where the newest whole checkpoint does, or at step 0."""
     config = with_architecture(config)
     reporter.phase("data")
-    datasets = _open_datasets(config)
+    datasets = open_datasets(config)
     layout = BatchLayout(config.train.micro_batch_size, context.data_parallel_rank, context.data_parallel_size)
     checkpointer = Checkpointer(
         folder.checkpoints(config.model.name),
@@ -76,10 +81,11 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     reporter.phase("teacher", config.model.teacher_name or config.model.name)
     teacher = _build_teacher(config, context)
     reporter.phase("student", config.model.name)
-    student = _build_plain_model(config, context, _architecture(config))
+    student = build_plain_model(config, context, _architecture(config))
     if checkpoint is None:
-        _load(student, resolve_weights(config.model, config.paths.models_root), _architecture(config), config, context)
-        _calibrate(student, config, context, datasets, layout, reporter)
+        source = _open(resolve_weights(config.model, config.paths.models_root), _architecture(config), config)
+        load_hf_weights(student, source, _architecture(config), context)
+        _quantize(student, source, config, context, datasets, layout, reporter)
     elif config.quantization.format == "nvfp4":
         register_nvfp4_backend()
         checkpointer.restore_quantizers(student, checkpoint)
@@ -100,7 +106,8 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     return session
 
 
-def _open_datasets(config: RunConfig) -> Datasets:
+def open_datasets(config: RunConfig) -> Datasets:
+    """The packed blocks of a config whose architecture is known, of tokens that are there."""
     weights = resolve_weights(config.model, config.paths.models_root)
     tokenizer = load_tokenizer(resolve_tokenizer(config.model, config.paths.models_root), weights)
     check_tokenizer_fits(tokenizer, _architecture(config).vocab_size)
@@ -119,45 +126,23 @@ def _open_datasets(config: RunConfig) -> Datasets:
     return Datasets(train, valid)
 
 
-def _build_teacher(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:
-    architecture = teacher_architecture(config)
-    assert architecture is not None
-    teacher = _build_plain_model(config, context, architecture)
-    _load(teacher, resolve_teacher_weights(config.model, config.paths.models_root), architecture, config, context)
-    return teacher
-
-
-def _build_plain_model(
+def build_plain_model(
     config: RunConfig, context: RankContext, architecture: ArchitectureConfig
 ) -> HiddenStatesGPTModel:
+    """This rank's shard of an unquantized model, with zeros for weights."""
     transformer_config = make_transformer_config(
         architecture, config.parallelism, params_dtype=context.params_dtype, recompute=config.train.recompute
     )
     return build_gpt_model(architecture, transformer_config, context)
 
 
-def _load(
-    model: HiddenStatesGPTModel,
-    weights: Path | str,
-    architecture: ArchitectureConfig,
-    config: RunConfig,
-    context: RankContext,
-) -> None:
-    source = open_tensor_source(weights, architecture, config.model.random_seed)
-    load_hf_weights(model, source, architecture, context)
+def calibrate_student(
+    student: HiddenStatesGPTModel, config: RunConfig, context: RankContext, datasets: Datasets, layout: BatchLayout
+) -> list[UnseenExperts]:
+    """Quantize a student that has its weights by what `calibration_sequences` training sequences do in it.
 
-
-def _calibrate(
-    student: HiddenStatesGPTModel,
-    config: RunConfig,
-    context: RankContext,
-    datasets: Datasets,
-    layout: BatchLayout,
-    reporter: Reporter,
-) -> None:
-    if config.quantization.format == "none":
-        return
-    reporter.phase("calibrating", f"{config.quantization.calibration_sequences} sequences")
+    Returns the experts that saw none of them.
+    """
     stride = layout.micro_batch_size * layout.data_parallel_size
     num_micro_batches = -(-config.quantization.calibration_sequences // stride)
 
@@ -173,8 +158,58 @@ def _calibrate(
         )
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 
-    for unseen in quantize_student(student, run_calibration, config.quantization):
-        log.warning("%s", unseen)
+    unseen = quantize_student(student, run_calibration, config.quantization)
+    for one in unseen:
+        log.warning("%s", one)
+    return unseen
+
+
+def take_student_quantizers(student: HiddenStatesGPTModel, source: MegatronSource, config: RunConfig) -> None:
+    """Quantize a student that has its weights by the amax saved with them, and say what was not saved."""
+    recomputed = take_saved_quantizers(student, source, config.quantization)
+    if recomputed:
+        log.warning(
+            "the amax of %d weights was not saved and is the weights' own: %s ...", len(recomputed), recomputed[0]
+        )
+    if config.quantization.weight_scales != "max":
+        log.info("block scales (%s) are found anew for the weights as they are", config.quantization.weight_scales)
+
+
+def _build_teacher(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:
+    architecture = teacher_architecture(config)
+    assert architecture is not None
+    source = _open(resolve_teacher_weights(config.model, config.paths.models_root), architecture, config)
+    if isinstance(source, MegatronSource) and source.is_quantized:
+        problem = quantized_teacher_problem(source.saved)
+        if problem is not None:
+            raise ModelError(*problem)
+        log.info("the teacher's quantizers in %s are set aside: it runs in the original precision", source.description)
+    teacher = build_plain_model(config, context, architecture)
+    load_hf_weights(teacher, source, architecture, context)
+    return teacher
+
+
+def _open(weights: Path | str, architecture: ArchitectureConfig, config: RunConfig) -> TensorSource:
+    return open_tensor_source(weights, architecture, config.model.random_seed)
+
+
+def _quantize(
+    student: HiddenStatesGPTModel,
+    source: TensorSource,
+    config: RunConfig,
+    context: RankContext,
+    datasets: Datasets,
+    layout: BatchLayout,
+    reporter: Reporter,
+) -> None:
+    if config.quantization.format == "none":
+        return
+    if isinstance(source, MegatronSource) and source.is_quantized:
+        reporter.phase("calibrating", f"done before: amax from {source.description}")
+        take_student_quantizers(student, source, config)
+        return
+    reporter.phase("calibrating", f"{config.quantization.calibration_sequences} sequences")
+    reporter.keep_unseen(calibrate_student(student, config, context, datasets, layout))
 
 
 def _architecture(config: RunConfig) -> ArchitectureConfig:

@@ -1,27 +1,25 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
+from qad_core.config.schema import ParallelismConfig
 from qad_core.errors import ModelError
 from qad_core.models.hf_import import check_tensors
 from qad_core.models.tensor_sources import RandomSource, open_tensor_source
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from tests.models import smollm2
+from tests.models.gguf_file import Tensors, write_gguf
 from tests.models.small_models import QWEN3, QWEN3_MOE, compute_logits, load_model, save_transformers_model
 
 TIED = QWEN3.model_copy(update={"tie_word_embeddings": True})
-Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +106,14 @@ def test_a_truncated_safetensors_file_is_refused(folder: Path, kept: float) -> N
 
 
 def test_a_gguf_of_qwen3_needs_no_reordering_of_heads(tmp_path: Path) -> None:
-    tensors = _write_gguf(tmp_path / "model.gguf", TIED)
+    tensors = write_gguf(tmp_path / "model.gguf", TIED)
     source = open_tensor_source(tmp_path / "model.gguf", TIED, seed=0)
     check_tensors(source, TIED)
     assert all(torch.equal(source.read(name), tensor) for name, tensor in tensors.items())
 
 
 def test_a_gguf_stacks_the_experts_of_a_layer(tmp_path: Path) -> None:
-    tensors = _write_gguf(tmp_path / "model.gguf", QWEN3_MOE)
+    tensors = write_gguf(tmp_path / "model.gguf", QWEN3_MOE)
     source = open_tensor_source(tmp_path / "model.gguf", QWEN3_MOE, seed=0)
     check_tensors(source, QWEN3_MOE)
     assert all(torch.equal(source.read(name), tensor) for name, tensor in tensors.items())
@@ -126,7 +124,7 @@ def test_a_gguf_stacks_the_experts_of_a_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 4, 0.01, 0.5, 0.999])
 def test_a_truncated_gguf_file_is_refused(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "model.gguf"
-    _write_gguf(path, TIED)
+    write_gguf(path, TIED)
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(len(whole) * kept)])
     with pytest.raises(ModelError, match="cannot be read as GGUF"):
@@ -134,14 +132,14 @@ def test_a_truncated_gguf_file_is_refused(tmp_path: Path, kept: float) -> None:
 
 
 def test_a_gguf_block_that_cannot_be_dequantized_is_refused(tmp_path: Path) -> None:
-    _write_gguf(tmp_path / "model.gguf", TIED, norm_dtype=torch.float64)
+    write_gguf(tmp_path / "model.gguf", TIED, norm_dtype=torch.float64)
     source = open_tensor_source(tmp_path / "model.gguf", TIED, seed=0)
     with pytest.raises(ModelError, match=r"output_norm\.weight is stored as F64"):
         source.read("model.norm.weight")
 
 
 def test_a_gguf_whose_metadata_differ_is_another_model(tmp_path: Path) -> None:
-    _write_gguf(tmp_path / "model.gguf", TIED)
+    write_gguf(tmp_path / "model.gguf", TIED)
     other = TIED.model_copy(update={"rotary_base": 10_000.0, "num_attention_heads": 4})
     with pytest.raises(ModelError, match=r"head_count is 8, the config says 4; .*freq_base is 1000000"):
         open_tensor_source(tmp_path / "model.gguf", other, seed=0)
@@ -160,48 +158,3 @@ def _load_with_transformers(path: Path) -> torch.nn.Module:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     model.load_state_dict(load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"], strict=False)
     return model
-
-
-def _write_gguf(path: Path, architecture: ArchitectureConfig, norm_dtype: torch.dtype = torch.float32) -> Tensors:
-    """Write random weights, float32 but for the final norm, under GGUF's names; return them under Hugging Face's."""
-    to_gguf = {
-        "model.embed_tokens": "token_embd",
-        "model.norm": "output_norm",
-        "model.layers": "blk",
-        "input_layernorm": "attn_norm",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "self_attn.q_norm": "attn_q_norm",
-        "self_attn.k_norm": "attn_k_norm",
-        "post_attention_layernorm": "ffn_norm",
-        "mlp.gate.": "ffn_gate_inp.",
-        "mlp.": "ffn_",
-        "_proj.weight": ".weight",
-    }
-    source = RandomSource(architecture, seed=3)
-    tensors = {name: source.read(name) for name in source.shapes}
-    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(norm_dtype)
-    writer = GGUFWriter(path, architecture.family.replace("_", ""))
-    writer.add_block_count(architecture.num_layers)
-    writer.add_head_count(architecture.num_attention_heads)
-    writer.add_head_count_kv(architecture.num_query_groups)
-    writer.add_rope_freq_base(architecture.rotary_base)
-    writer.add_layer_norm_rms_eps(architecture.rms_norm_epsilon)
-    if architecture.num_moe_experts and architecture.moe_router_topk:
-        writer.add_expert_count(architecture.num_moe_experts)
-        writer.add_expert_used_count(architecture.moe_router_topk)
-    stacks: dict[str, list[torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        for ours, theirs in to_gguf.items():
-            name = name.replace(ours, theirs)
-        stacks.setdefault(re.sub(r"ffn_experts\.\d+\.(\w+)\.", r"ffn_\1_exps.", name), []).append(tensor)
-    for name, parts in stacks.items():
-        writer.add_tensor(name, (torch.stack(parts) if "_exps" in name else parts[0]).numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    assert len(GGUFReader(path).tensors) == len(stacks)
-    return tensors

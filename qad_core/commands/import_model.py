@@ -1,0 +1,133 @@
+"""`qad_core import`: a model from anywhere as a Megatron checkpoint that runs, and Megatron-LM, can start from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from qad_core.commands.output import console, print_json
+from qad_core.config.library import ConfigLibrary, find_library
+from qad_core.config.load import dump_resolved, load_experiment
+from qad_core.config.paths import expand_user
+from qad_core.config.value_text import value_text
+from qad_core.errors import BugError, ConfigError, ExitCode, ModelError, OutsideError, QadError, RunError
+from qad_core.launch.requirements import require_trainer
+from qad_core.run.import_report import ImportAnswer, ImportReport
+from qad_core.run.show import show_count
+from qad_core.seen import is_there
+
+_EXPERIMENT, _DATASET = "blank", "made-text"
+"""What an import is resolved within; the dataset is read for calibration alone."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a model is written."""
+
+    quantize: str | None
+    """`nvfp4` calibrates a student's quantizers; None keeps what the source has."""
+    dataset: str | None
+    """Dataset of configs/datasets that calibration sees."""
+    pad_vocab_to: int
+    """The vocabulary's rows become a multiple of it."""
+    as_json: bool
+
+
+def import_model(model: str, out: Path, overrides: Sequence[str], options: ImportOptions) -> ExitCode:
+    """Write the checkpoint in a process of its own and show what it is.
+
+    `model` is a name of configs/models, a transformers folder, a GGUF file, a Megatron checkpoint, or `owner/name` on
+    the Hugging Face hub. Raises ConfigError for any other, and as the import itself.
+    """
+    _check(out, options)
+    source, hub = _source_overrides(model, find_library(os.environ))
+    settings = [*source, f"dataset={options.dataset or _DATASET}", *overrides]
+    resolved = load_experiment(_EXPERIMENT, settings)
+    require_trainer()
+    with tempfile.TemporaryDirectory() as folder:
+        config_file, answer_file = Path(folder) / "config.yaml", Path(folder) / "answer.json"
+        config_file.write_text(dump_resolved(resolved), encoding="utf-8")
+        argv = [sys.executable, "-m", "qad_core.train.import_model", str(config_file), "--out", str(out.absolute())]
+        argv += ["--answer", str(answer_file), "--pad-vocab-to", str(options.pad_vocab_to)]
+        argv += ["--hub", hub] if hub else []
+        argv += ["--quantize"] if options.quantize else []
+        # What is told on the way is no part of a JSON answer.
+        code = subprocess.run(argv, check=False, stdout=sys.stderr if options.as_json else None).returncode
+        report = _read_report(answer_file, code)
+    if options.as_json:
+        print_json(report.model_dump())
+    else:
+        _print_report(report)
+    return ExitCode.DONE
+
+
+def _check(out: Path, options: ImportOptions) -> None:
+    if options.quantize not in (None, "nvfp4"):
+        raise ConfigError(f"--quantize {options.quantize} is no format", "Write --quantize nvfp4, or leave it out.")
+    if options.quantize and options.dataset is None:
+        raise ConfigError(
+            "calibration needs text, and no dataset is named", "Add --dataset, a name of `qad_core data list`."
+        )
+    if out.is_dir() and any(out.iterdir()):
+        raise RunError(f"{out} is there and not empty", "Name another folder for --out, or remove this one.")
+    if is_there(out) and not out.is_dir():
+        raise RunError(f"{out} is a file", "Name a folder for --out.")
+
+
+def _source_overrides(model: str, library: ConfigLibrary) -> tuple[list[str], str | None]:
+    """Overrides that name the model, and its name on the hub where it is to be fetched."""
+    path = expand_user(model)
+    if model in library.names("models"):
+        return [f"model={model}"], None
+    if is_there(path):
+        found = path.absolute()
+        return [f"model.name={value_text(_name_of(found))}", f"model.weights={value_text(str(found))}"], None
+    if _HUB_NAME.fullmatch(model):
+        return [f"model.name={model.rpartition('/')[2]}", f"model.weights={model}"], model
+    raise ConfigError(
+        f"there is no model {model}: neither a file or folder nor a name of configs/models",
+        f"Name a transformers folder, a .gguf file, a Megatron checkpoint, owner/name on the Hugging Face hub, or one "
+        f"of: {', '.join(library.names('models'))}.",
+    )
+
+
+def _name_of(path: Path) -> str:
+    """The model's name by its file: a config wants one."""
+    return re.sub(r"[^\w.-]", "-", path.stem if path.is_file() else path.name) or "model"
+
+
+def _read_report(answer_file: Path, code: int) -> ImportReport:
+    """The report; raises the import's own error."""
+    try:
+        answer = ImportAnswer.model_validate_json(answer_file.read_bytes())
+    except (FileNotFoundError, ValidationError) as error:
+        raise BugError(f"the import ended with code {code} and no answer", "What it printed is above.") from error
+    if answer.report is None:
+        kind = _KINDS.get(code, ModelError)
+        raise kind(answer.error, answer.hint)
+    return answer.report
+
+
+_KINDS: dict[int, type[QadError]] = {int(ExitCode.OUTSIDE_FAILED): OutsideError, int(ExitCode.BUG): BugError}
+
+
+def _print_report(report: ImportReport) -> None:
+    out = console()
+    how = {"none": "not quantized", "calibrated": "NVFP4, calibrated", "kept": "NVFP4, as it was"}[report.quantization]
+    out.print(
+        f"{report.family} of {report.num_layers} layers, {show_count(report.parameters)} parameters, {how}: "
+        f"{report.bytes / 2**30:.2f} GiB in {report.seconds:.1f} s, {report.peak_memory_gib:.2f} GiB of memory",
+        markup=False,
+    )
+    tokenizer = ", ".join(report.tokenizer_files) or "none; set model.tokenizer"
+    out.print(f"tokenizer: {tokenizer}", markup=False)
+    out.print(f"use it: model.weights={report.out}", markup=False)

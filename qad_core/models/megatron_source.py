@@ -1,0 +1,223 @@
+"""A Megatron `torch_dist` checkpoint's tensors under Hugging Face names, read one at a time from the mapped files.
+
+Owns opening and reading, whatever layout over ranks it was saved with, and what modelopt's quantizers in it say. Names
+are `megatron_names.py`'s; which folder is meant is `config/megatron_folder.py`'s. Format:
+torch.distributed.checkpoint's `.metadata`, a pickle as all of its files are: open only what you trust.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import pickle
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+from torch.distributed.checkpoint.utils import _create_file_view
+
+from qad_core.config.megatron_folder import MANIFEST, SavedIteration
+from qad_core.config.schema import ArchitectureConfig
+from qad_core.errors import ModelError
+from qad_core.models.hf_tensors import Shape
+from qad_core.models.megatron_names import Stored, is_weight, list_stored, without_prefix
+
+QuantizerKind = Literal["weight", "input"]
+_DAMAGED_HINT = "It is damaged or was cut off: fetch or save it again."
+
+
+class MegatronSource:
+    """Tensors of one checkpoint of a Llama, Qwen3 or Qwen3-MoE.
+
+    Raises ModelError for a damaged one and for weights that are packed rather than floating-point numbers.
+    """
+
+    def __init__(self, saved: SavedIteration, architecture: ArchitectureConfig) -> None:
+        self.description = str(saved.folder)
+        self.saved = saved
+        _refuse_cut_off(saved.folder)
+        with _explained(saved.folder):
+            metadata = FileSystemReader(saved.folder).read_metadata()
+        self._places: dict[MetadataIndex, Any] = metadata.storage_data
+        self._tensors = {
+            key: value
+            for key, value in metadata.state_dict_metadata.items()
+            if isinstance(value, TensorStorageMetadata)
+        }
+        self._quantizers = {without_prefix(key): key for key in self._tensors if "_quantizer." in key}
+        self._chunks: dict[str, dict[int, list[ChunkStorageMetadata]]] = {}
+        self._stored: dict[str, Stored] = {}
+        self.shapes: dict[str, Shape] = {}
+        for key in filter(is_weight, self._tensors):
+            self._find_parts(key, architecture)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether quantizers were saved with the weights, or were to be."""
+        return bool(self._quantizers) or self.saved.has_modelopt_state
+
+    def read(self, name: str) -> Tensor:
+        """One tensor as stored."""
+        stored = self._stored[name]
+        target = torch.empty(self.shapes[name], dtype=self._tensors[stored.key].properties.dtype, device="cpu")
+        start = 0
+        for first, number in stored.rows:
+            self._fill(target[start : start + number], stored.key, (*stored.leading, first))
+            start += number
+        return target
+
+    def read_amax(self, layer: int, linear: str, kind: QuantizerKind) -> Tensor | None:
+        """The amax of a linear's weight or input, 0-dim; None where it was not saved.
+
+        `linear` is one of `megatron_names.LINEARS`. Raises ModelError where it is not one for the whole tensor.
+        """
+        values = self._read_quantizer(layer, linear, kind)
+        return None if values is None else self._one_value(values, f"decoder.layers.{layer}.{linear}", kind)
+
+    def read_expert_amax(self, layer: int, linear: str, kind: QuantizerKind, num_experts: int) -> Tensor | None:
+        """The amax of each expert's weight or input in a layer [experts], as `read_amax`.
+
+        `linear` is one of `megatron_names.EXPERT_LINEARS`; an amax that all experts share is each one's.
+        """
+        for name in (linear, linear.replace("mlp.experts.", "mlp.experts.experts.")):
+            values = self._read_quantizer(layer, name, kind)
+            if values is not None and values.numel() == num_experts:
+                return values.flatten()
+            if values is not None:
+                return self._one_value(values, f"decoder.layers.{layer}.{linear}", kind).expand(num_experts).clone()
+        names = [linear.replace("mlp.experts.", f"mlp.experts.experts.{expert}.") for expert in range(num_experts)]
+        found = [amax for name in names if (amax := self.read_amax(layer, name, kind)) is not None]
+        return torch.stack(found) if len(found) == num_experts else None
+
+    def _one_value(self, values: Tensor, name: str, kind: QuantizerKind) -> Tensor:
+        if values.numel() != 1:
+            raise ModelError(
+                f"{self.description}: the {kind} of {name} has {values.numel()} amax values, NVFP4 has one a tensor",
+                "It was quantized in another format: name the unquantized weights, and they are calibrated here.",
+            )
+        return values.reshape(())
+
+    def _read_quantizer(self, layer: int, linear: str, kind: QuantizerKind) -> Tensor | None:
+        """All values of a quantizer's amax; with static block scales, the one of the whole tensor."""
+        for buffer in ("_global_amax", "_amax"):
+            for place, leading in ((f"{layer}.", ()), ("", (layer,))):
+                key = self._quantizers.get(f"decoder.layers.{place}{linear}.{kind}_quantizer.{buffer}")
+                if key is not None:
+                    tensor = self._tensors[key]
+                    target = torch.empty(tensor.size[len(leading) :], dtype=tensor.properties.dtype, device="cpu")
+                    self._fill(target, key, leading)
+                    return target
+        return None
+
+    def _find_parts(self, key: str, architecture: ArchitectureConfig) -> None:
+        tensor = self._tensors[key]
+        if not tensor.properties.dtype.is_floating_point or tensor.properties.dtype.itemsize < 2:
+            raise ModelError(
+                f"{self.description}: {key} is stored as {tensor.properties.dtype}",
+                "Its weights were packed; name the checkpoint from before that, in bf16, fp16 or fp32.",
+            )
+        for name, stored in list_stored(key, tensor.size, architecture):
+            if name in self._stored:
+                raise ModelError(
+                    f"{self.description} has {name} twice, in {self._stored[name].key} and {key}", _DAMAGED_HINT
+                )
+            self._stored[name] = stored
+            self.shapes[name] = stored.shape(tensor.size)
+
+    def _fill(self, target: Tensor, key: str, first: tuple[int, ...]) -> None:
+        """Copy a box of a stored tensor, which begins at `first` of its leading axes and has the shape of `target`."""
+        size = self._tensors[key].size
+        alone = len(size) - target.ndim
+        box = ChunkStorageMetadata(
+            torch.Size((*first, *(0 for _ in size[len(first) :]))),
+            torch.Size((*(1 for _ in range(alone)), *target.shape)),
+        )
+        near = TensorStorageMetadata(self._tensors[key].properties, size, self._chunks_near(key, box, alone))
+        filled = 0
+        for item in create_read_items_for_chunk_list(key, near, [box]):
+            with _explained(self.saved.folder), self._mapped(item.storage_index) as chunk:
+                part = _narrow(chunk, item.storage_offsets, item.lengths)
+                _narrow(target.view(box.sizes), item.dest_offsets, item.lengths).copy_(part)
+            filled += math.prod(item.lengths)
+        if filled != target.numel():
+            raise ModelError(f"{self.description} lacks parts of {key}", _DAMAGED_HINT)
+
+    def _chunks_near(self, key: str, box: ChunkStorageMetadata, alone: int) -> list[ChunkStorageMetadata]:
+        """The chunks at the box's place along the first axis, or all: a mixture of experts has thousands."""
+        chunks = self._tensors[key].chunks
+        if not alone:
+            return chunks
+        if key not in self._chunks:
+            places: dict[int, list[ChunkStorageMetadata]] = defaultdict(list)
+            for chunk in chunks:
+                for place in range(chunk.offsets[0], chunk.offsets[0] + chunk.sizes[0]):
+                    places[place].append(chunk)
+            self._chunks[key] = places
+        return self._chunks[key][box.offsets[0]]
+
+    @contextmanager
+    def _mapped(self, index: MetadataIndex) -> Generator[Tensor]:
+        """A stored chunk, mapped rather than read, so that only what is copied out of it takes memory."""
+        place = self._places[index]
+        with (self.saved.folder / place.relative_path).open("rb") as file:
+            view: Any = _create_file_view(file, place.offset, place.length)
+            with FakeTensorMode():  # reads the shape alone, and notes where in the file the numbers are
+                outline: Any = torch.load(view, map_location="cpu", weights_only=True)
+            storage: Any = outline.untyped_storage()
+            offset = place.offset + storage._checkpoint_offset
+            if not storage.nbytes():
+                yield torch.empty(outline.shape, dtype=outline.dtype, device="cpu")
+                return
+            numbers = storage.nbytes() // outline.itemsize
+            # Copy-on-write, and never written to: torch warns of a buffer that is read-only.
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            flat = torch.frombuffer(mapping, dtype=outline.dtype, count=numbers, offset=offset)
+            yield flat.as_strided(outline.shape, outline.stride(), outline.storage_offset())
+
+
+def _narrow(tensor: Tensor, offsets: torch.Size, lengths: torch.Size) -> Tensor:
+    for axis, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):
+        tensor = tensor.narrow(axis, offset, length)
+    return tensor
+
+
+def _refuse_cut_off(folder: Path) -> None:
+    """Compare the files with our own list of them, where there is one."""
+    if not (folder / MANIFEST).is_file():
+        return
+    with _explained(folder):
+        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_bytes())["files"]
+    for name, size in sizes.items():
+        found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes, and not {size}"
+            raise ModelError(f"{folder / name} {what}", _DAMAGED_HINT)
+
+
+@contextmanager
+def _explained(folder: Path) -> Generator[None]:
+    """Name the checkpoint whose files cannot be read; unpickling wrong bytes raises anything of these."""
+    try:
+        yield
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        IndexError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ModelError(f"checkpoint {folder} cannot be read: {error!r}"[:400], _DAMAGED_HINT) from error

@@ -1,0 +1,186 @@
+"""Writes a Megatron `torch_dist` checkpoint out of named Hugging Face tensors, one tensor at a time.
+
+Owns the layout of what our models save: layers one by one, query, key and value rows interleaved by group, gate and up
+apart, the experts of a layer stacked in parts of one expert. torch.distributed.checkpoint's own writer keeps all
+tensors of a file until the file is done, which for a model of 30B parameters is more than a host may have; so the
+file's few structures are written here. When a checkpoint counts as whole is `train/checkpoint.py`'s.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import torch
+from megatron.core.dist_checkpointing.core import CheckpointingConfig, save_config
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import CURRENT_DCP_VERSION, _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    BytesStorageMetadata,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
+
+from qad_core.config.megatron_folder import METADATA
+from qad_core.config.schema import ArchitectureConfig
+from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, ROUTER, Shape, expert_prefix, layer_prefix
+from qad_core.models.megatron_names import EXPERT_LINEARS, LAYER_NAMES, LINEARS, NAMES
+from qad_core.models.tensor_sources import TensorSource
+
+CONTENT = {"singleton_local_shards": True}
+"""megatron-core's word, kept in the checkpoint, for the names that are written: one a layer, gate and up apart."""
+_DATA = "__0_0.distcp"
+_NO_EXTRA_STATE = [None]
+"""What megatron-core's plain linears save beside their weights."""
+
+
+class _Piece(NamedTuple):
+    """A part of a tensor that is read and written at once."""
+
+    key: str
+    size: Shape
+    """Of the whole tensor."""
+    first: tuple[int, ...]
+    """Where the piece begins in it."""
+    shape: Shape
+    read: Callable[[], Tensor]
+
+
+def write_weights(source: TensorSource, architecture: ArchitectureConfig, folder: Path, vocab_rows: int) -> int:
+    """Write the weights into an empty folder in the dtypes of the source; returns their bytes.
+
+    The vocabulary is padded to `vocab_rows` rows with zeros. Memory holds one tensor of the source, or a layer's
+    query, key and value.
+    """
+    tensors: dict[str, TensorStorageMetadata] = {}
+    places: dict[MetadataIndex, _StorageInfo] = {}
+    written = 0
+    with (folder / _DATA).open("wb") as file:
+        for piece in _list_pieces(source, architecture, vocab_rows):
+            tensor = piece.read().reshape(piece.shape)
+            whole = TensorStorageMetadata(TensorProperties(dtype=tensor.dtype), torch.Size(piece.size), [])
+            chunk = ChunkStorageMetadata(torch.Size(piece.first), torch.Size(piece.shape))
+            tensors.setdefault(piece.key, whole).chunks.append(chunk)
+            place = _append(file, tensor.clone() if _is_a_part(tensor) else tensor)
+            places[MetadataIndex(piece.key, chunk.offsets)] = place
+            written += tensor.nbytes
+        extra_states = list(_list_extra_states(architecture))
+        places |= {MetadataIndex(key): _append(file, _NO_EXTRA_STATE) for key in extra_states}
+        _flush(file)
+    state = {**tensors, **{key: BytesStorageMetadata() for key in extra_states}}
+    _write_metadata(
+        folder, Metadata(state, storage_data=places, storage_meta=StorageMeta(), version=CURRENT_DCP_VERSION)
+    )
+    return written
+
+
+def _append(file: IO[bytes], value: Tensor | list[None]) -> _StorageInfo:
+    offset = file.tell()
+    try:
+        torch.save(value, file)
+    except RuntimeError as error:  # torch's archive ends itself after a failed write, and complains of that instead
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+    return _StorageInfo(_DATA, offset, file.tell() - offset)
+
+
+def _is_a_part(tensor: Tensor) -> bool:
+    """Whether torch would save more than the tensor's own numbers, or in another order."""
+    return tensor.untyped_storage().nbytes() != tensor.nbytes or not tensor.is_contiguous()
+
+
+def _write_metadata(folder: Path, metadata: Metadata) -> None:
+    torch.save({"iteration": 0, "checkpoint_version": 3.0, "content_metadata": CONTENT}, folder / "common.pt")
+    save_config(CheckpointingConfig("torch_dist"), str(folder))
+    with (folder / METADATA).open("wb") as file:
+        pickle.dump(metadata, file)
+        _flush(file)
+
+
+def _flush(file: io.BufferedWriter | IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _list_pieces(source: TensorSource, architecture: ArchitectureConfig, vocab_rows: int) -> Iterator[_Piece]:
+    for key, name in NAMES.items():
+        if name == OUTPUT and architecture.tie_word_embeddings:
+            continue
+        if name in (EMBEDDING, OUTPUT):
+            yield from _list_vocabulary(key, name, source, architecture, vocab_rows)
+        else:
+            yield _whole(key, name, source)
+    for layer in range(architecture.num_layers):
+        yield from _list_layer(f"decoder.layers.{layer}.", layer_prefix(layer), source, architecture)
+
+
+def _whole(key: str, name: str, source: TensorSource) -> _Piece:
+    shape = source.shapes[name]
+    return _Piece(key, shape, (0,) * len(shape), shape, partial(source.read, name))
+
+
+def _list_vocabulary(
+    key: str, name: str, source: TensorSource, architecture: ArchitectureConfig, vocab_rows: int
+) -> Iterator[_Piece]:
+    rows, width = source.shapes[name]
+    size, dtypes = (vocab_rows, width), list[torch.dtype]()
+
+    def read() -> Tensor:
+        tensor = source.read(name)
+        dtypes.append(tensor.dtype)
+        return tensor
+
+    yield _Piece(key, size, (0, 0), (rows, width), read)
+    if vocab_rows > rows:
+        padding = (vocab_rows - rows, width)
+        yield _Piece(key, size, (rows, 0), padding, lambda: torch.zeros(padding, dtype=dtypes[0], device="cpu"))
+
+
+def _list_layer(key: str, name: str, source: TensorSource, architecture: ArchitectureConfig) -> Iterator[_Piece]:
+    projections = [f"{name}self_attn.{kind}_proj.weight" for kind in "qkv"]
+    shape = sum(source.shapes[one][0] for one in projections), architecture.hidden_size
+    read = partial(_read_projections, source, projections, architecture.num_query_groups)
+    yield _Piece(f"{key}self_attention.linear_qkv.weight", shape, (0, 0), shape, read)
+    for ours, theirs in LAYER_NAMES.items():
+        if name + theirs in source.shapes:
+            yield _whole(key + ours, name + theirs, source)
+    if name + ROUTER in source.shapes:
+        for expert in range(architecture.num_moe_experts or 0):
+            yield from _list_expert(key, expert, name + expert_prefix(expert), source, architecture)
+
+
+def _read_projections(source: TensorSource, names: list[str], groups: int) -> Tensor:
+    """[(heads + 2 * groups) * d, h]: each group's queries, then its key, then its value."""
+    tensors = [source.read(name) for name in names]
+    return torch.cat([tensor.reshape(groups, -1, tensor.shape[-1]) for tensor in tensors], dim=1).flatten(0, 1)
+
+
+def _list_expert(
+    key: str, expert: int, name: str, source: TensorSource, architecture: ArchitectureConfig
+) -> Iterator[_Piece]:
+    """[experts, 2, ffn, h] and [experts, h, ffn], as `GroupedExperts` has them."""
+    experts = architecture.num_moe_experts or 0
+    first, second = (f"{key}{linear}.weight" for linear in EXPERT_LINEARS)
+    for index, kind in enumerate(("gate", "up")):
+        one = f"{name}{kind}_proj.weight"
+        shape = source.shapes[one]
+        yield _Piece(first, (experts, 2, *shape), (expert, index, 0, 0), (1, 1, *shape), partial(source.read, one))
+    one = f"{name}down_proj.weight"
+    shape = source.shapes[one]
+    yield _Piece(second, (experts, *shape), (expert, 0, 0), (1, *shape), partial(source.read, one))
+
+
+def _list_extra_states(architecture: ArchitectureConfig) -> Iterator[str]:
+    linears = LINEARS if architecture.num_moe_experts is None else (*LINEARS[:2], *EXPERT_LINEARS)
+    for layer in range(architecture.num_layers):
+        yield from (f"decoder.layers.{layer}.{linear}._extra_state/shard_0_1" for linear in linears)

@@ -1,0 +1,247 @@
+"""`python -m qad_core.train.import_model CONFIG --out CKPT`: a model as a Megatron `torch_dist` checkpoint.
+
+Owns the order: open the source, write or build, copy the tokenizer, and name what is there last, so that an import
+that was cut off leaves nothing that looks whole. Plain weights are streamed, and never held all at once; to be
+quantized, the student is built in this process. Errors are caught in `main`, once; the file of --answer gets what came
+of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from qad_core.config.architecture import with_architecture
+from qad_core.config.data_paths import prepared_blend_path
+from qad_core.config.load import read_resolved
+from qad_core.config.megatron_folder import RELEASE, find_iteration
+from qad_core.config.paths import BYTES, resolve_tokenizer, resolve_weights
+from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, RunConfig
+from qad_core.data.prepare import prepare_dataset
+from qad_core.errors import ConfigError, ExitCode, ModelError, RunError
+from qad_core.models.hf_import import check_tensors, load_hf_weights
+from qad_core.models.hf_tensors import list_expected_tensors
+from qad_core.models.hub_model import download_model
+from qad_core.models.megatron_source import MegatronSource
+from qad_core.models.megatron_writer import write_weights
+from qad_core.models.spec import HiddenStatesGPTModel
+from qad_core.models.tensor_sources import TensorSource, open_tensor_source
+from qad_core.models.tokenizer import load_tokenizer
+from qad_core.run.import_report import ImportAnswer, ImportReport
+from qad_core.train.__main__ import explain_error
+from qad_core.train.batches import BatchLayout
+from qad_core.train.checkpoint import finish_checkpoint, save_student
+from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
+from qad_core.train.report import log
+from qad_core.train.session import build_plain_model, calibrate_student, open_datasets, take_student_quantizers
+
+Quantization = Literal["none", "calibrated", "kept"]
+_STEP = 0
+
+
+def main() -> int:
+    """Import, answer, and return the exit code."""
+    arguments = _parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        config = read_resolved(arguments.config).config
+        report = import_model(
+            config, arguments.out, hub=arguments.hub, quantize=arguments.quantize, pad_vocab_to=arguments.pad_vocab_to
+        )
+        answer, code = ImportAnswer(report=report), ExitCode.DONE
+    except Exception as error:
+        explained = explain_error(error)
+        if explained is None:
+            raise
+        answer, code = ImportAnswer(error=explained.message, hint=explained.hint), explained.exit_code
+    arguments.answer.write_text(answer.model_dump_json(), encoding="utf-8")
+    return int(code)
+
+
+def import_model(
+    config: RunConfig, out: Path, *, hub: str | None = None, quantize: bool = False, pad_vocab_to: int = 1
+) -> ImportReport:
+    """Write the model of a config to `out`, a new or empty folder; what a failure has written is removed again.
+
+    `hub` is fetched from the Hugging Face hub in place of the config's weights. With `quantize` the student is
+    calibrated on the config's dataset. Raises RunError for a folder that is not empty, ConfigError or ModelError for a
+    model that does not fit.
+    """
+    started, at_start = time.monotonic(), _resident_gib()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is there and not empty", "Name another folder, or remove this one.")
+    if hub is not None:
+        config = _with_hub_model(config, hub)
+    architecture, source = _open_source(config)
+    try:
+        target = out / RELEASE
+        target.mkdir(parents=True)
+        quantization, rows = _write(config, source, architecture, target, quantize=quantize, multiple=pad_vocab_to)
+        tokenizer_files = _copy_tokenizer(config, out)
+        finish_checkpoint(target, _STEP, architecture.model_dump(mode="json"), tracked=RELEASE)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    return ImportReport(
+        out=str(out),
+        source=hub or source.description,
+        family=architecture.family,
+        num_layers=architecture.num_layers,
+        parameters=_count_parameters(architecture),
+        vocab_rows=rows,
+        bytes=sum(path.stat().st_size for path in target.rglob("*") if path.is_file()),
+        quantization=quantization,
+        tokenizer_files=tuple(tokenizer_files),
+        seconds=time.monotonic() - started,
+        peak_memory_gib=max(0.0, _peak_gib() - at_start),
+    )
+
+
+def _with_hub_model(config: RunConfig, hub: str) -> RunConfig:
+    log.info("fetching %s from the Hugging Face hub", hub)
+    folder = download_model(hub, log.info)
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": str(folder)})})
+
+
+def _open_source(config: RunConfig) -> tuple[ArchitectureConfig, TensorSource]:
+    architecture = with_architecture(config).model.architecture
+    weights = resolve_weights(config.model, config.paths.models_root)
+    if architecture is None:
+        if isinstance(weights, Path):
+            find_iteration(weights)  # what is wrong with a checkpoint is the better word
+        raise ConfigError(
+            f"{weights} does not say its model's shape",
+            "Name a model of configs/models and its weights, model.weights=..., or put its config.json beside them.",
+        )
+    source = open_tensor_source(weights, architecture, config.model.random_seed)
+    check_tensors(source, architecture)
+    return architecture, source
+
+
+def _write(
+    config: RunConfig,
+    source: TensorSource,
+    architecture: ArchitectureConfig,
+    target: Path,
+    *,
+    quantize: bool,
+    multiple: int,
+) -> tuple[Quantization, int]:
+    """Write the checkpoint's own files; how it is quantized, and its vocabulary's rows."""
+    quantized = source if isinstance(source, MegatronSource) and source.is_quantized else None
+    rows = -(-architecture.vocab_size // multiple) * multiple
+    if quantize and quantized is not None:
+        raise ConfigError(f"{source.description} is quantized already", "Leave --quantize out to keep its quantizers.")
+    if not quantize and quantized is None:
+        log.info("writing %s parameters of %s", f"{_count_parameters(architecture):,}", source.description)
+        write_weights(source, architecture, target, rows)
+        return "none", rows
+    if rows != architecture.vocab_size:
+        raise ConfigError(
+            "a quantized student's vocabulary cannot be padded here", "Leave --make-vocab-size-divisible-by out."
+        )
+    _write_student(config, source, architecture, target)
+    return "calibrated" if quantized is None else "kept", rows
+
+
+def _write_student(config: RunConfig, source: TensorSource, architecture: ArchitectureConfig, target: Path) -> None:
+    """Write a whole student, built in this process, with its source's quantizers or those of calibration here."""
+    changes = {
+        "model": config.model.model_copy(update={"architecture": architecture}),
+        "parallelism": ParallelismConfig(),
+        "quantization": config.quantization.model_copy(update={"format": "nvfp4"}),
+    }
+    config = config.model_copy(update=changes)
+    context = initialize_parallel(
+        config.parallelism, device=config.cluster.device, precision=config.train.precision, seed=config.train.seed
+    )
+    try:
+        student = build_plain_model(config, context, architecture)
+        load_hf_weights(student, source, architecture, context)
+        _quantize(student, source, config, context)
+        save_student(student, target)
+    finally:
+        shut_down_parallel()
+
+
+def _quantize(student: HiddenStatesGPTModel, source: TensorSource, config: RunConfig, context: RankContext) -> None:
+    if isinstance(source, MegatronSource) and source.is_quantized:
+        take_student_quantizers(student, source, config)
+        return
+    _prepare_tokens(config)
+    log.info("calibrating on %d sequences of %s", config.quantization.calibration_sequences, config.dataset.name)
+    layout = BatchLayout(config.train.micro_batch_size, data_parallel_rank=0, data_parallel_size=1)
+    calibrate_student(student, config, context, open_datasets(config), layout)
+
+
+def _prepare_tokens(config: RunConfig) -> None:
+    """Make the tokens that calibration sees, or find them made."""
+    if config.dataset.blend is not None:
+        return
+    models_root = config.paths.models_root
+    weights = resolve_weights(config.model, models_root)
+    tokenizer = load_tokenizer(resolve_tokenizer(config.model, models_root), weights)
+    folder = prepared_blend_path(config.dataset, config.model, config.paths).parent
+    log.info("%s: preparing into %s", config.dataset.name, folder)
+    prepare_dataset(config.dataset, tokenizer, folder, tell=log.info)
+
+
+def _copy_tokenizer(config: RunConfig, out: Path) -> list[str]:
+    """Copy the tokenizer and config.json beside the checkpoint, so that it can do without its source."""
+    # Imported here: it brings modelopt's export, which takes seconds, and memory that is no part of the weights'.
+    from qad_core.models.hf_export_config import CONFIG_NAME, GENERATION_NAME, copy_files, copy_tokenizer
+
+    weights = resolve_weights(config.model, config.paths.models_root)
+    if isinstance(weights, Path) and weights.is_dir():
+        copy_files(out, weights, (CONFIG_NAME, GENERATION_NAME))
+    try:
+        place = resolve_tokenizer(config.model, config.paths.models_root)
+        if place == BYTES:
+            return []
+        return copy_tokenizer(out, Path(place), load_tokenizer(place, weights))
+    except (ConfigError, ModelError) as error:
+        if config.model.tokenizer is not None:
+            raise
+        log.warning("no tokenizer is copied: %s", error.message)
+        return []
+
+
+def _count_parameters(architecture: ArchitectureConfig) -> int:
+    total = 0
+    for shape in list_expected_tensors(architecture).values():
+        numbers = 1
+        for size in shape:
+            numbers *= size
+        total += numbers
+    return total
+
+
+def _resident_gib() -> float:
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**30
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m qad_core.train.import_model", description=__doc__)
+    parser.add_argument("config", type=Path, help="a config.yaml as resolved, whose model is imported")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--answer", type=Path, required=True, help="JSON file to write what came of it to")
+    parser.add_argument("--hub", help="owner/name on the Hugging Face hub, in place of the config's weights")
+    parser.add_argument("--quantize", action="store_true", help="calibrate NVFP4 quantizers on the config's dataset")
+    parser.add_argument("--pad-vocab-to", type=int, default=1, help="pad the vocabulary to a multiple of this")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
