@@ -34,13 +34,16 @@ for command in (
     runs.logs,
     runs.metrics,
     runs.compare,
+    runs.dashboard,
     runs.evaluate,
+    runs.export,
     experiments.demo,
     machines.doctor,
     machines.system,
     experiments.convert_conf,
 ):
     app.command()(command)
+app.command("import")(configs.import_model)
 app.add_typer(configs.data_app, name="data")
 app.add_typer(configs.config_app, name="config")
 app.add_typer(machines.queue_app, name="queue", invoke_without_command=True)

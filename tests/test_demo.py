@@ -28,4 +28,9 @@ def test_the_demo_trains_and_shows_its_table_its_curve_and_what_to_open_next(tmp
         assert promised in first.stdout
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and "QAD: after 16 steps" in again.stdout
+    (exported,) = tmp_path.glob("*/exported")
+    assert (exported / "hf_quant_config.json").is_file()
+    for said in (first.stdout, again.stdout):
+        assert f"vllm serve {exported} --quantization modelopt_fp4" in said
+    assert "are the student's bit for bit" in first.stdout
     assert "step 1 of" not in again.stdout, "a demo that is done is shown, not run again"

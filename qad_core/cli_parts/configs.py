@@ -1,4 +1,4 @@
-"""The groups `data` and `config`: what configs can name, and what becomes a config."""
+"""The groups `data` and `config`, and `import`: what configs can name, and what becomes a config."""
 
 from __future__ import annotations
 
@@ -11,6 +11,32 @@ from qad_core.cli_parts.arguments import AsJson, Description, Experiment, Out, O
 
 data_app = typer.Typer(help="Datasets and their preparation into tokens.", no_args_is_help=True)
 config_app = typer.Typer(help="Configs.", no_args_is_help=True)
+
+
+def import_model(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A transformers folder, .gguf file, Megatron checkpoint, hub name or name of configs/models."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="CKPT", help="Folder of the checkpoint; it must be new or empty.")],
+    overrides: Overrides = None,
+    quantize: Annotated[
+        str | None, typer.Option(metavar="nvfp4", help="Calibrate quantizers and save them with the weights.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset of configs/datasets that calibration sees.")] = None,
+    make_vocab_size_divisible_by: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Pad the vocabulary with zeros to a multiple; Megatron-LM: 128 x TP."),
+    ] = 1,
+    as_json: AsJson = False,
+) -> int:
+    """Write a model as a Megatron checkpoint, which model.weights can name."""
+    from qad_core.commands import import_model as command
+
+    options = command.ImportOptions(quantize, dataset, make_vocab_size_divisible_by, as_json)
+    return command.import_model(model, out, overrides or [], options)
 
 
 @data_app.command("prepare")

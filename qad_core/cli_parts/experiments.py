@@ -10,11 +10,23 @@ import typer
 from qad_core.cli_parts.arguments import AsJson, Experiment, Overrides, Roots, Tag
 
 
-def check(experiment: Experiment, overrides: Overrides = None, tag: Tag = None, as_json: AsJson = False) -> int:
+def check(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    rehearse: Annotated[
+        bool,
+        typer.Option(
+            "--rehearse",
+            help="Then run all its ranks on this machine's CPU with a shrunken model: two steps, a save, a resume.",
+        ),
+    ] = False,
+    tag: Tag = None,
+    as_json: AsJson = False,
+) -> int:
     """Find every problem of an experiment at once, before anything starts."""
     from qad_core.commands import check as command
 
-    return command.check(experiment, overrides or [], tag=tag, as_json=as_json)
+    return command.check(experiment, overrides or [], tag=tag, rehearse=rehearse, as_json=as_json)
 
 
 def train(

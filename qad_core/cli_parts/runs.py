@@ -1,4 +1,4 @@
-"""Commands that are given a run: cancel, status, logs, metrics, compare and evaluate."""
+"""Commands that are given a run: cancel, status, logs, metrics, compare, dashboard, evaluate and export."""
 
 from __future__ import annotations
 
@@ -95,8 +95,36 @@ def compare(
     command.compare_runs(runs, root or [], exports, as_json=as_json)
 
 
+def dashboard(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN|FOLDER]...", help="Runs, or folders of runs; all unless given.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; the first free one from 6006 on unless given.")
+    ] = None,
+    root: Roots = None,
+) -> int:
+    """Show runs in TensorBoard, here, until Ctrl-C; prints the URL."""
+    from qad_core.commands import dashboard as command
+
+    return command.show_dashboard(runs or [], root or [], port=port)
+
+
 def evaluate(run: Run, root: Roots = None, as_json: AsJson = False) -> int:
     """Evaluate a run's newest checkpoint on its held-out tokens."""
     from qad_core.commands import train as command
 
     return command.evaluate(run, root or [], as_json=as_json)
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; it must not be there yet.")],
+    step: Annotated[int | None, typer.Option(min=0, help="A checkpoint's step; the newest unless given.")] = None,
+    root: Roots = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a run's student as a Hugging Face NVFP4 folder for vLLM, and verify it."""
+    from qad_core.commands import export as command
+
+    return command.export(run, root or [], out, step=step, as_json=as_json)

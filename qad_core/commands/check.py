@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from qad_core.commands.experiment import describe_config, with_tag
+from qad_core.commands.experiment import describe_config, run_folder_of, with_tag
 from qad_core.commands.output import console, error_console, make_table, print_json, print_notes, print_problems
+from qad_core.commands.rehearse import rehearse as run_rehearsal
 from qad_core.commands.runs import find_run_folder
-from qad_core.config.checks import check_experiment
+from qad_core.config.checks import check_config, check_experiment, check_values
 from qad_core.config.forecast import Forecast, forecast_run, memory_notes
 from qad_core.config.forecast_words import cost_words, forecast_data, memory_rows, memory_words
 from qad_core.config.load import dump_resolved, load_experiment, read_resolved
@@ -22,11 +23,21 @@ from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import SlurmMissing, SlurmUnavailable
 
 
-def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json: bool) -> ExitCode:
-    """Print the problems, or the numbers of a config without any."""
+def check(
+    experiment: str, overrides: Sequence[str], *, tag: str | None, rehearse: bool = False, as_json: bool = False
+) -> int:
+    """Print the problems, or the numbers of a config without any; with `rehearse`, run its layout shrunken instead.
+
+    A rehearsal needs neither the weights, the data nor the GPUs of the run: what this machine lacks of them is
+    told, and stops it not.
+    """
     resolved, problems = check_experiment(experiment, with_tag(overrides, tag))
+    missing = _missing_here(resolved.config, problems) if rehearse and resolved is not None else []
+    problems = [problem for problem in problems if problem not in missing]
     if resolved is not None and not problems:
         problems = _ask_slurm(resolved.config)
+        if rehearse and not problems:
+            return run_rehearsal(resolved.config, missing, as_json=as_json)
     data = describe_config(resolved.config) if resolved else None
     forecast = forecast_run(resolved.config) if resolved else None
     notes = [*(resolved.notes if resolved else ()), *memory_notes(forecast)]
@@ -48,6 +59,13 @@ def check(experiment: str, overrides: Sequence[str], *, tag: str | None, as_json
     if data and not problems:
         console().print("No problem found.")
     return ExitCode.USER_ERROR if problems else ExitCode.DONE
+
+
+def _missing_here(config: RunConfig, problems: Sequence[Problem]) -> list[Problem]:
+    """Those of a config's problems that are this machine's: files, folders, and the memory of its own devices."""
+    found = {problem.what for problem in check_config(config, run_folder=run_folder_of(config))}
+    found -= {problem.what for problem in check_values(config)}
+    return [problem for problem in problems if problem.what in found]
 
 
 def _print_forecast(forecast: Forecast) -> None:

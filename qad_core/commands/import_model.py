@@ -56,7 +56,7 @@ def import_model(model: str, out: Path, overrides: Sequence[str], options: Impor
     with tempfile.TemporaryDirectory() as folder:
         config_file, answer_file = Path(folder) / "config.yaml", Path(folder) / "answer.json"
         config_file.write_text(dump_resolved(resolved), encoding="utf-8")
-        argv = [sys.executable, "-m", "qad_core.train.import_model", str(config_file), "--out", str(out.absolute())]
+        argv = [sys.executable, "-W", "ignore", "-m", "qad_core.train.import_model", str(config_file), "--out", str(out.absolute())]
         argv += ["--answer", str(answer_file), "--pad-vocab-to", str(options.pad_vocab_to)]
         argv += ["--hub", hub] if hub else []
         argv += ["--quantize"] if options.quantize else []

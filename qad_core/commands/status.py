@@ -15,6 +15,7 @@ from qad_core.commands.runs import find_run, run_as_json, run_roots
 from qad_core.commands.waiting import exit_code_of, wait_for_end
 from qad_core.config.problems import Problem
 from qad_core.errors import ExitCode, RunError, explain_os_error
+from qad_core.run.calibration import read_unseen, unseen_words
 from qad_core.run.failure import Failure
 from qad_core.run.health import Severity
 from qad_core.run.log_files import log_files
@@ -141,6 +142,8 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
                               f"{show_duration(live.left_seconds)} to its walltime"))  # fmt: skip
     if run.status is not None and run.status.checkpoint_step is not None:
         facts.append(("checkpoint", f"step {run.status.checkpoint_step}"))
+    if unseen := unseen_words(read_unseen(run.folder.calibration)):
+        facts.append(("experts", unseen))
     facts.append(("folder", str(run.path)))
     logs = log_files(run.folder, rank=0)
     if logs:
@@ -255,6 +258,7 @@ def _as_json(view: RunView, failure: Failure | None, answers: SlurmAnswers) -> d
         "stage": view.stage,
         "health": [dataclasses.asdict(finding) for finding in view.run.health(time.time())],
         "links": links,
+        "unseen_experts": [layer.model_dump(mode="json") for layer in read_unseen(view.run.folder.calibration)],
         "not_known": answers.silences,
         "failure": None if failure is None else dataclasses.asdict(failure),
     }

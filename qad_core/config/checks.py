@@ -2,7 +2,8 @@
 
 Owns the list of checks. It changes no value, starts nothing, and beyond looking at the disk, and at the GPUs and
 memory that ranks of this machine would have, depends on the config alone. Each group of checks has its module:
-`checks_layout`, `checks_recipe`, `checks_slurm`, `checks_options`, `checks_text`, `checks_files`, `forecast`.
+`checks_layout`, `checks_recipe`, `checks_intermediate`, `checks_slurm`, `checks_options`, `checks_text`,
+`checks_files`, `forecast`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qad_core.config.architecture import student_architecture, teacher_architecture
-from qad_core.config.checks_files import check_files
+from qad_core.config.checks_files import check_files, check_shapes
+from qad_core.config.checks_intermediate import check_intermediate_layers
 from qad_core.config.checks_layout import check_layout
 from qad_core.config.checks_recipe import check_recipe
 from qad_core.config.checks_slurm import check_slurm
 from qad_core.config.checks_text import check_texts
 from qad_core.config.compose import DEFAULT
+from qad_core.config.devices import named_device
 from qad_core.config.forecast import forecast_run, memory_problems
 from qad_core.config.load import LoadedConfig, ResolvedConfig, try_load_experiment
 from qad_core.config.problems import Problem
@@ -25,7 +28,7 @@ from qad_core.run.folder import RunFolder
 from qad_core.run.identity import differing_keys
 from qad_core.seen import is_there
 
-__all__ = ["Problem", "check_config", "check_experiment"]
+__all__ = ["Problem", "check_config", "check_experiment", "check_values"]
 
 
 def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> list[Problem]:
@@ -33,16 +36,26 @@ def check_config(config: RunConfig, *, run_folder: RunFolder | None = None) -> l
 
     With `run_folder`, also whether that folder belongs to another run.
     """
+    return [
+        *check_values(config),
+        *check_files(config),
+        *([] if named_device(config.cluster) else memory_problems(forecast_run(config))),
+        *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
+    ]
+
+
+def check_values(config: RunConfig) -> list[Problem]:
+    """The problems of a config on any machine, whatever else its disk has: of memory where it names the GPU."""
     architecture = _known(student_architecture, config)
     teacher = _known(teacher_architecture, config)
     return [
         *check_texts(config),
         *check_layout(config, architecture, teacher),
         *check_recipe(config, architecture),
+        *check_intermediate_layers(config, architecture, teacher),
         *check_slurm(config),
-        *check_files(config),
-        *memory_problems(forecast_run(config)),
-        *(_check_run_folder(run_folder, config) if run_folder is not None else ()),
+        *check_shapes(config),
+        *(memory_problems(forecast_run(config)) if named_device(config.cluster) else []),
     ]
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from qad_core.errors import ExitCode
 
@@ -40,11 +41,30 @@ class ProcessPlan:
     """File that takes stdout and stderr."""
 
 
+class Process(Protocol):
+    """A process of ours, as `subprocess.Popen` has it."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, below 0 the signal that it died of; None while it lives."""
+        ...
+
+    def poll(self) -> int | None:
+        """Look whether it has ended; its `returncode`."""
+        ...
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal, where it lives."""
+        ...
+
+
 @dataclass
 class ProcessGroup:
     """Processes that live and end together."""
 
-    processes: list[subprocess.Popen[bytes]]
+    processes: Sequence[Process]
     first_failure: tuple[int, int] | None = None
     """Index and return code of the process that failed first."""
     sent: set[int] = field(default_factory=set[int])
@@ -79,7 +99,7 @@ class ProcessGroup:
             return ExitCode.STOPPED_EARLY
         if self.first_failure is not None:
             return exit_code_of(self.first_failure[1])
-        return max(process.returncode for process in self.processes)
+        return max(process.returncode or ExitCode.DONE for process in self.processes)
 
     def died_of_sent_signal(self) -> str:
         """Name of the signal of ours that ended the group before it could save, or an empty string."""
@@ -92,12 +112,19 @@ class ProcessGroup:
                 process.send_signal(number)
 
     def _note_failure(self, codes: Sequence[int | None]) -> None:
-        if self.first_failure is None:
-            for index, code in enumerate(codes):
-                if code is not None and code not in ORDERLY:
-                    self.first_failure = (index, code)
-                    self.end_soon()
-                    return
+        failed = [(index, code) for index, code in enumerate(codes) if code is not None and code not in ORDERLY]
+        if self.first_failure is None and failed:
+            # Of those seen at once, one that died of a signal: the others miss it.
+            self.first_failure = next((item for item in failed if item[1] < 0), failed[0])
+            self.end_soon()
+
+
+class Starter(Protocol):
+    """What starts processes: `start_processes`, or another way to the same group."""
+
+    def __call__(self, plans: Sequence[ProcessPlan], *, keep_open: Sequence[int] = ()) -> ProcessGroup:
+        """Start all processes; the file descriptors `keep_open` stay open in them."""
+        ...
 
 
 def start_processes(plans: Sequence[ProcessPlan], *, keep_open: Sequence[int] = ()) -> ProcessGroup:
@@ -181,11 +208,11 @@ def _start(plan: ProcessPlan, keep_open: Sequence[int]) -> subprocess.Popen[byte
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=tuple(keep_open),
-            preexec_fn=_end_with_parent(os.getpid()),
+            preexec_fn=end_with_parent(os.getpid()),
         )
 
 
-def _end_with_parent(parent: int) -> Callable[[], None] | None:
+def end_with_parent(parent: int) -> Callable[[], None] | None:
     """On Linux, have the kernel send SIGTERM when the launcher dies, so that no rank trains on unwatched."""
     if sys.platform != "linux":
         return None

@@ -20,7 +20,7 @@ from qad_core.launch.lock import locked_folder
 from qad_core.launch.machines import end_with_others, in_step_with, join_first_machine, open_meeting
 from qad_core.launch.peers import NodeEnd, Peers
 from qad_core.launch.plan import LaunchPlan
-from qad_core.launch.processes import ProcessGroup, ProcessPlan, caught_signals, start_processes, wait_for
+from qad_core.launch.processes import ProcessGroup, ProcessPlan, Starter, caught_signals, start_processes, wait_for
 from qad_core.launch.ranks import Ending, failure_words, output_path, output_tail, printed_error, rank_processes
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import write_identity
@@ -40,6 +40,7 @@ def run_local(
     job: Job | None = None,
     peers: Peers | None = None,
     on_signal: Callable[[int], None] = lambda number: None,
+    start_ranks: Starter = start_processes,
     each_poll: Callable[[], None],
 ) -> Ending:
     """Run the plan to its end and return how it ended; `each_poll` is called ten times a second.
@@ -47,7 +48,8 @@ def run_local(
     Without `resolved` the run keeps the config and identity that are in its folder. `fresh` moves an
     old run of the folder aside first. `job` is what the start is written down as, a local one unless
     given; `peers` tells the launchers of the other machines of a failure here, and this one of theirs;
-    `on_signal` hears of each signal at once, before it is passed on.
+    `on_signal` hears of each signal at once, before it is passed on; `start_ranks` is another way to start
+    the ranks' processes.
     Raises RunError when the folder is another start's or cannot be written to, or the port is taken,
     and OutsideError when the other machines' meeting point does not open or the disk is full. In a job
     (with `peers`) it waits some minutes for the folder, and a taken folder or port is an OutsideError's exit code.
@@ -67,7 +69,7 @@ def run_local(
             write_folder(plan.run_folder, resolved)
         job = job or local_job(plan.argv, pid=os.getpid(), started=time.time())
         append_job(plan.run_folder.jobs, job)
-        ending = _run_phases(plan, port, lock, received, peers, each_poll)
+        ending = _run_phases(plan, port, lock, received, peers, start_ranks, each_poll)
         end = Job(id=job.id, kind=job.kind, ended=time.time(), exit_code=ending.exit_code)
         append_job(plan.run_folder.jobs, end)
     return ending
@@ -103,6 +105,7 @@ def _run_phases(
     lock: int,
     received: list[int],
     peers: Peers | None,
+    start_ranks: Starter,
     each_poll: Callable[[], None],
 ) -> Ending:
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -117,7 +120,7 @@ def _run_phases(
             return _failed_elsewhere(plan.run_folder, cause, output)
         if code != ExitCode.DONE:
             return _prepare_ended(plan.run_folder, group, code, output)
-    group = start_processes(rank_processes(plan, port, stamp), keep_open=[lock])
+    group = start_ranks(rank_processes(plan, port, stamp), keep_open=[lock])
     code = wait_for(group, received, each_poll, in_step_with(peers, plan, stamp))
     cause = peers.settle() if peers else None
     if cause is not None and cause.node_rank > 0:
@@ -144,7 +147,8 @@ def _ranks_ended(plan: LaunchPlan, group: ProcessGroup, code: int, stamp: str) -
         return _stopped(folder, group, output)
     error, hint = failure_words(plan, group.first_failure, output)
     status = read_status(folder.status)
-    if status is not None and status.phase == "failed":
+    died_of_signal = group.first_failure[1] < 0  # then what others have said is what came of it
+    if status is not None and status.phase == "failed" and not died_of_signal:
         return Ending(code, output, status.error or error, status.hint)
     _say(folder, "failed", error=error, hint=hint, exit_code=code)
     return Ending(code, output, error, hint)

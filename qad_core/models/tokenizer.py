@@ -116,6 +116,10 @@ class TransformersTokenizer:
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         return None if backend is None else json.loads(backend.to_str())
 
+    def save(self, folder: Path) -> None:
+        """Write the files of a transformers folder, also where the tokenizer came from a GGUF file."""
+        self._tokenizer.save_pretrained(folder)
+
     def encode(self, text: str) -> list[int]:
         """Token ids without a beginning-of-text token; a special token written out in the text is that token."""
         # verbose=False: a document longer than the model's context is cut up later and no reason to warn.

@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / "status.json"
 
     @property
+    def calibration(self) -> Path:
+        """What calibration could not see; of a mixture of experts alone."""
+        return self.path / "calibration.json"
+
+    @property
     def logs(self) -> Path:
         """Logs that a person reads, one file a start and rank."""
         return self.path / "logs"

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 STARTED = time.time()
 
 
-def main() -> int:
-    """Train, or evaluate only; returns the exit code."""
-    arguments = _parse_arguments()
+def main(argv: Sequence[str] | None = None, *, started: float = STARTED) -> int:
+    """Train, or evaluate only; returns the exit code. `started` is the Unix time at which this process began."""
+    arguments = _parse_arguments(argv)
     from qad_core.config.load import read_resolved
     from qad_core.errors import BugError, QadError, explain_os_error
     from qad_core.run.folder import RunFolder
@@ -37,13 +38,13 @@ def main() -> int:
 
     try:
         config = read_resolved(folder.config).config
-        reporter = Reporter(folder, config, rank=int(os.environ.get("RANK", "0")), started=STARTED)
+        reporter = Reporter(folder, config, rank=int(os.environ.get("RANK", "0")), started=started)
     except (QadError, OSError) as error:
         explained = error if isinstance(error, QadError) else explain_os_error(error)
         print(f"error: {explained}", file=sys.stderr)
         return explained.exit_code
     try:
-        return _run(config, folder, reporter, evaluate_only=arguments.evaluate_only)
+        return _run(config, folder, reporter, started=started, evaluate_only=arguments.evaluate_only)
     except Exception as error:
         explained = explain_error(error)
         if explained is None:
@@ -73,7 +74,7 @@ def explain_error(error: Exception) -> QadError | None:
     return None
 
 
-def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_only: bool) -> int:
+def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, started: float, evaluate_only: bool) -> int:
     from qad_core.train.loop import evaluate_newest, train
     from qad_core.train.parallel import initialize_parallel, shut_down_parallel
     from qad_core.train.session import build_session
@@ -86,7 +87,7 @@ def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_o
         seed=config.train.seed,
         timeout_minutes=config.train.distributed_timeout_minutes,
     )
-    stop = StopWatch(config.train, context, started=STARTED)
+    stop = StopWatch(config.train, context, started=started)
     stop.listen()
     session = build_session(config, context, folder, reporter)
     code = evaluate_newest(session) if evaluate_only else train(session, folder, stop)
@@ -94,11 +95,11 @@ def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, evaluate_o
     return code
 
 
-def _parse_arguments() -> argparse.Namespace:
+def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m qad_core.train", description=__doc__)
     parser.add_argument("run_folder", help="run folder with a resolved config.yaml")
     parser.add_argument("--evaluate-only", action="store_true", help="evaluate the newest checkpoint and exit")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 # megatron-core's checkpoint writer spawns processes that import this module again.

@@ -26,8 +26,10 @@ from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_shar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.distributed.checkpoint.api import CheckpointException
 
+from qad_core.config.megatron_folder import MANIFEST
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError, OutsideError
+from qad_core.models.megatron_writer import CONTENT
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
 from qad_core.train.block_scales import fit_block_scales
 from qad_core.train.distill import unwrap
@@ -35,7 +37,7 @@ from qad_core.train.optim import load_optimizer
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("qad")
-_MANIFEST = "checkpoint.json"
+_FINAL_NORM = "decoder.final_layernorm.weight"
 _DEFAULT_SHAPE = {
     name: field.default for name, field in ArchitectureConfig.model_fields.items() if not field.is_required()
 }
@@ -91,7 +93,7 @@ class Checkpointer:
             _on_first_rank(lambda: _make_empty(target))
             dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
             save_sharded_modelopt_state([unwrap(model)], target)
-            _on_first_rank(lambda: self._finish(target, progress.step))
+            _on_first_rank(lambda: finish_checkpoint(target, progress.step, self.architecture))
         except (torch.OutOfMemoryError, torch.distributed.DistError):
             raise  # no fault of the disk
         except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
@@ -123,11 +125,13 @@ class Checkpointer:
             scheduler.load_state_dict(loaded["scheduler"])
             return Progress(**loaded["progress"])
 
-    def _finish(self, target: Path, step: int) -> None:
-        sizes = {str(path.relative_to(target)): path.stat().st_size for path in _files(target)}
-        manifest = _Manifest(step=step, architecture=self.architecture, files=sizes)
-        _write_durably(target / _MANIFEST, manifest.model_dump_json(indent=1))
-        _write_durably(self.folder / TRACKER_NAME, str(step))
+    def load_weights(self, student: Any, checkpoint: Path) -> None:
+        """Load the weights alone, and the quantizers' values, into a student that is not to be trained."""
+        self._refuse_another_model(checkpoint)
+        template = {"model": student.sharded_state_dict()}
+        with _explained_damage(checkpoint):
+            loaded: Any = dist_checkpointing.load(template, str(checkpoint))
+            student.load_state_dict(loaded["model"])
 
     def _remove_old(self, newest: Path) -> None:
         """Remove whole checkpoints beyond `keep_last`, and what cut-off saves before `newest` have left."""
@@ -138,7 +142,7 @@ class Checkpointer:
             for path in older:
                 if path not in kept:
                     # The manifest goes first: a removal that is cut off leaves nothing that looks whole.
-                    (path / _MANIFEST).unlink(missing_ok=True)
+                    (path / MANIFEST).unlink(missing_ok=True)
                     shutil.rmtree(path)
         except OSError as error:
             log.warning("an old checkpoint could not be removed: %s", error)
@@ -161,9 +165,47 @@ def newest_whole(folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
+def save_student(student: Any, target: Path) -> None:
+    """Write a student's weights and quantizers alone into an empty folder; `finish_checkpoint` makes it count.
+
+    Raises OutsideError where the disk does not take them.
+    """
+    _collect_results_in_process()
+    try:
+        dist_checkpointing.save(student.sharded_state_dict(), str(target), content_metadata=CONTENT)
+        save_sharded_modelopt_state([student], target)
+    except (OSError, CheckpointException, CheckpointingException) as error:
+        raise OutsideError(
+            f"checkpoint {target} could not be written: {_first_line(error)}", "free disk space and start again"
+        ) from error
+
+
+def finish_checkpoint(target: Path, step: int, architecture: dict[str, Any], tracked: str | None = None) -> None:
+    """Write down what is in a checkpoint, by which it counts as whole, and name it in the tracker file beside it.
+
+    `tracked` is the tracker's word for it, its step unless given.
+    """
+    sizes = {str(path.relative_to(target)): path.stat().st_size for path in _files(target)}
+    manifest = _Manifest(step=step, architecture=architecture, files=sizes)
+    _write_durably(target / MANIFEST, manifest.model_dump_json(indent=1))
+    _write_durably(target.parent / TRACKER_NAME, str(step) if tracked is None else tracked)
+
+
 def step_of(checkpoint: Path) -> int:
     """Optimizer steps done at a whole checkpoint."""
     return _read_manifest(checkpoint).step
+
+
+def weights_dtype(checkpoint: Path) -> torch.dtype:
+    """Dtype in which the student's weights were trained and saved; the machine that loads them may prefer another."""
+    with _explained_damage(checkpoint):
+        metadata: Any = dist_checkpointing.load_tensors_metadata(str(checkpoint))
+        return metadata[_FINAL_NORM].dtype
+
+
+def whole_steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in `folder` that were written to their end."""
+    return [step_of(path) for path in _iteration_folders(folder) if is_whole(path)]
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -176,7 +218,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def _read_manifest(checkpoint: Path) -> _Manifest:
-    return _Manifest.model_validate_json((checkpoint / _MANIFEST).read_bytes())
+    return _Manifest.model_validate_json((checkpoint / MANIFEST).read_bytes())
 
 
 @contextmanager
@@ -251,7 +293,7 @@ def _iteration_folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """What a run tells the world: metrics.jsonl, TensorBoard events, status.json, and a log for people.
 
 Owned by the first rank; on the others only the log exists. Every number goes to metrics.jsonl first,
-and nothing ever parses the log. TensorBoard tags are Megatron-LM's for the same values.
+and nothing ever parses the log. TensorBoard tags and units are Megatron-LM's for the same values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,28 @@ from torch.utils.tensorboard import SummaryWriter
 
 from qad_core.config.environment import ENVIRONMENT_KEYS
 from qad_core.config.schema import RunConfig
+from qad_core.run.calibration import UnseenLayer, write_unseen
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine, MetricsWriter, Number
 from qad_core.run.status import Phase, Status, read_status, write_status
+from qad_core.train.expert_quantizers import UnseenExperts
 
 _TENSORBOARD_TAGS = {
-    "loss/kd": "logits distillation loss",
-    "loss/ce": "lm loss",
-    "learning_rate": "learning-rate",
-    "grad_norm": "grad-norm",
-    "step_ms": "iteration-time",
-    "tokens_per_s": "throughput",
-    "memory_gib": "mem-allocated-gib",
-    "eval/kl": "logits distillation loss validation",
-    "eval/ce": "lm loss validation",
-    "eval/perplexity": "lm loss validation ppl",
-    "eval/teacher_ce": "teacher lm loss validation",
-    "eval/top1_agreement": "top-1 agreement validation",
+    "loss/kd": ("logits distillation loss", 1),
+    "loss/ce": ("lm loss", 1),
+    "loss/intermediate": ("intermediate distillation loss", 1),
+    "learning_rate": ("learning-rate", 1),
+    "grad_norm": ("grad-norm", 1),
+    "step_ms": ("iteration-time", 0.001),
+    "tokens_per_s": ("tokens-per-second", 1),  # `throughput` is Megatron-LM's TFLOP/s
+    "memory_gib": ("mem-allocated-bytes", 2**30),
+    "eval/kl": ("logits distillation loss validation", 1),
+    "eval/ce": ("lm loss validation", 1),
+    "eval/perplexity": ("lm loss validation ppl", 1),
+    "eval/teacher_ce": ("teacher lm loss validation", 1),
+    "eval/top1_agreement": ("top-1 agreement validation", 1),
 }
+"""Our key -> the tag, and what its value is multiplied by for the tag's unit."""
 # Only names that say something about a run are shown, so that a secret of any name stays out of the log.
 _SHOWN_NAMES = re.compile(
     r"(CUDA|NCCL|GLOO|OMP|MKL|MALLOC|TORCH|PYTORCH|TRITON|NVTE|SLURM|QAD|LOCAL_|MASTER_)[A-Z0-9_]*"
@@ -76,6 +81,11 @@ class Reporter:
         """Say what the trainer is at now."""
         log.info("%s%s", phase, f": {detail}" if detail else "")
         self._update(phase=phase)
+
+    def keep_unseen(self, unseen: Sequence[UnseenExperts]) -> None:
+        """Keep which experts calibration has not seen for whoever looks at the run later."""
+        if self._speaks and unseen:
+            write_unseen(self._folder.calibration, [UnseenLayer(**asdict(one)) for one in unseen])
 
     def stands_at(self, step: int) -> None:
         """Say which checkpoint the run goes on from, before it is loaded."""
@@ -145,10 +155,10 @@ class Reporter:
             self._metrics.write(line)
         if self._events is None:
             return
-        for key, tag in _TENSORBOARD_TAGS.items():
+        for key, (tag, factor) in _TENSORBOARD_TAGS.items():
             value = line.get(key)
             if value is not None:
-                self._events.add_scalar(tag, value, int(line["step"] or 0))
+                self._events.add_scalar(tag, value * factor, int(line["step"] or 0))
         self._events.flush()
 
     def _has_failed_already(self) -> bool:
