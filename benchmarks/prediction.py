@@ -54,13 +54,13 @@ CASES = (
     Case("Qwen3-1.7B, TP 2, micro-batch 4", (DENSE, "parallelism=tp2", "train.micro_batch_size=4"), 2),
     Case("Qwen3-1.7B, DP 2, micro-batch 2", (DENSE, "parallelism=dp2", "train.micro_batch_size=2"), 2),
     Case(
-        "4 layers of Qwen3-30B-A3B, EP 2, micro-batch 1",
+        "2 layers of Qwen3-30B-A3B, EP 2, micro-batch 2",
         (
             MIXTURE,
-            "model.architecture.num_layers=4",
+            FEW_LAYERS,
             "parallelism=dp2",
             "parallelism.expert_model_parallel_size=2",
-            "train.micro_batch_size=1",
+            "train.micro_batch_size=2",
         ),
         2,
     ),
@@ -72,10 +72,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--gpus", type=int, help="only the cases of so many GPUs")
+    parser.add_argument("--only", default="", help="only the cases with this in their names")
     parser.add_argument("--json", type=Path, help="file to write the figure to")
     arguments = parser.parse_args()
     there = torch.cuda.device_count()
     chosen = [case for case in CASES if case.gpus <= there and arguments.gpus in (None, case.gpus)]
+    chosen = [case for case in chosen if arguments.only in case.name]
     if not chosen:
         print(f"nothing was measured: there are {there} GPUs", file=sys.stderr)
         return 2
