@@ -33,6 +33,7 @@ def install_cpu_stand_ins() -> None:
     _stand_in_for_rng_states()
     _accept_tensor_split_sizes()
     _accept_uneven_parts()
+    _skip_exchanges_of_one_rank()
     _installed = CpuDeviceMode()
     _installed.__enter__()
 
@@ -236,6 +237,24 @@ def _accept_uneven_parts() -> None:
         output.copy_(whole.split([len(part) for part in input_list])[torch.distributed.get_rank(group)])
 
     distributed.all_gather, distributed.reduce_scatter = all_gather, reduce_scatter
+
+
+def _skip_exchanges_of_one_rank() -> None:
+    """gloo copies what a rank alone reduces or gathers onto itself, all gradients and weights; NCCL does nothing."""
+    from megatron.core.distributed import param_and_grad_buffer
+
+    buffers: Any = param_and_grad_buffer
+    for name in ("dist_reduce_scatter_func", "dist_all_gather_func"):
+        setattr(buffers, name, _unless_alone(getattr(buffers, name)))
+
+
+def _unless_alone(exchange: Callable[..., Any]) -> Callable[..., Any]:
+    def exchange_unless_alone(output: torch.Tensor, source: torch.Tensor, *, group: Any, **options: Any) -> Any:
+        if torch.distributed.get_world_size(group) == 1 and output.data_ptr() == source.data_ptr():
+            return None
+        return exchange(output, source, group=group, **options)
+
+    return exchange_unless_alone
 
 
 def _to_integers(sizes: Iterable[Any] | None) -> list[int] | None:
