@@ -8,8 +8,7 @@ count, and its prediction that of the largest stage; a step's time is the median
 from __future__ import annotations
 
 import argparse
-import os
-import signal
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import psutil
 import torch
 
 from benchmarks.figure import Figure, print_figure
@@ -139,10 +139,17 @@ def _await_steps(process: subprocess.Popen[bytes], metrics: Path, steps: int) ->
         time.sleep(POLL_SECONDS)
         if metrics.exists():
             lines = [line for line in read_metrics(metrics) if line.get("step_ms")]
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    _kill(process)
     return lines
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the command and its ranks, which are in sessions of their own, at once: told to stop, they would save."""
+    if process.poll() is None:
+        for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait()
 
 
 def row_of(case: Case, forecast: Forecast, lines: Sequence[MetricsLine]) -> tuple[str, ...]:
