@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import shutil
@@ -56,24 +57,27 @@ def find_places(names: Sequence[str], roots: Sequence[Path]) -> dict[str, Path]:
     for name in names:
         is_root = is_folder(Path(name)) and not is_run_folder(Path(name))
         path = Path(name) if is_root else resolve_run(name, roots)
-        places[_new_name(path.absolute().name, places)] = path if is_root else RunFolder(path).event_files
+        places[_new_name(path.resolve().name, places)] = path if is_root else RunFolder(path).event_files
     for root in roots if not names else ():
         if is_folder(root):
-            places[_new_name(root.absolute().name, places)] = root
+            places[_new_name(root.resolve().name, places)] = root
     if not places:
         raise RunError(f"There is no folder of runs at {', '.join(map(str, roots))}.", "Name one with --root.")
     return places
 
 
 def choose_port(port: int | None) -> int:
-    """The port asked for, or the first free one; raises RunError where it is taken or none is free."""
-    tried = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED) if port is None else [port]
-    for number in tried:
-        if _is_free(number):
-            return number
-    if port is None:
+    """The port asked for, or the first free one; raises RunError where it cannot be had or none is free."""
+    if port is not None:
+        if (why := _refusal(port)) is not None:
+            words = "is taken" if why == errno.EADDRINUSE else f"cannot be used: {os.strerror(why)}"
+            raise RunError(f"Port {port} {words}.", "Name another, or leave --port out for the next free one.")
+        return port
+    tried = range(FIRST_PORT, FIRST_PORT + PORTS_TRIED)
+    free = next((number for number in tried if _refusal(number) is None), None)
+    if free is None:
         raise RunError(f"The ports {tried[0]} to {tried[-1]} are all taken.", "Name a free one with --port.")
-    raise RunError(f"Port {port} is taken.", "Name another, or leave --port out for the next free one.")
+    return free
 
 
 def tunnel_command(port: int, environ: Mapping[str, str]) -> str:
@@ -91,7 +95,7 @@ def _serve(logdir: Path, port: int, output: Path) -> ExitCode:
 
     def tell_once() -> None:
         nonlocal told
-        if not told and not _is_free(port):
+        if not told and _refusal(port) is not None:
             told = True
             _tell(port)
 
@@ -127,11 +131,12 @@ def _new_name(name: str, taken: Mapping[str, Path]) -> str:
     return next(new for new in (name, *(f"{name}-{number}" for number in range(2, 10_000))) if new not in taken)
 
 
-def _is_free(port: int) -> bool:
+def _refusal(port: int) -> int | None:
+    """The number of the error with which the system refuses a port; None where it is free."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error.errno
+        return None

@@ -37,6 +37,12 @@ NOT_REHEARSED = (
 _RANK_BYTES = 0.15 * GIB
 """Memory that a rank takes beside the `_SHARED_BYTES` of all; 32 ranks of a mixture were measured at 4.7 GiB."""
 _SHARED_BYTES = 1.0 * GIB
+_OF_THIS_MACHINE = {
+    "disk_full": "The rehearsal writes to a temporary folder of this machine: name a larger one with TMPDIR.",
+    "host_out_of_memory": "This machine, not the cluster's, ran out of memory: rehearse fewer nodes (cluster.nodes=...).",
+    "killed": "Something on this machine killed it, out of memory maybe: rehearse fewer nodes (cluster.nodes=...).",
+}
+"""Kind of failure -> what to do where it is this machine's fault, and no advice for the run itself helps."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,12 @@ def _run(rehearsal: Rehearsal, run: RunFolder, tell: _Teller) -> Outcome:
     (view,), _ = view_runs([summarize_run(run.path)], endings=False)
     failure = explain_failure(view)
     if failure is None:
-        return dataclasses.replace(outcome, error=output_tail(run.path / OUTPUT), kept=run.path)
+        error = output_tail(run.path / OUTPUT) or "the process that the ranks are forked from was killed"
+        return dataclasses.replace(outcome, error=error, kept=run.path)
+    advice = (_OF_THIS_MACHINE[failure.kind],) if failure.kind in _OF_THIS_MACHINE else failure.advice
     # Its changes would be to the shrunken run.
-    return dataclasses.replace(outcome, failure=dataclasses.replace(failure, changes=()), kept=run.path)
+    failure = dataclasses.replace(failure, changes=(), advice=advice)
+    return dataclasses.replace(outcome, failure=failure, kept=run.path)
 
 
 def _check_memory(ranks: int) -> None:

@@ -76,6 +76,9 @@ def _become_rank(plan: ProcessPlan) -> NoReturn:
         os.environ.clear()
         os.environ.update(plan.environment)
         code = main(plan.argv[3:], started=time.time())
+    except KeyboardInterrupt:  # before the trainer hears of it; the launcher looks for a death by what it has sent
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:  # whatever it is, this copy of the launcher must not go on as one
         traceback.print_exc()
     finally:
