@@ -39,7 +39,7 @@ _RANK_BYTES = 0.15 * GIB
 _SHARED_BYTES = 1.0 * GIB
 _OF_THIS_MACHINE = {
     "disk_full": "The rehearsal writes to a temporary folder of this machine: name a larger one with TMPDIR.",
-    "host_out_of_memory": "This machine, not the cluster's, ran out of memory: rehearse fewer nodes (cluster.nodes=...).",
+    "host_out_of_memory": "This machine ran out of memory: rehearse fewer nodes (cluster.nodes=...).",
     "killed": "Something on this machine killed it, out of memory maybe: rehearse fewer nodes (cluster.nodes=...).",
 }
 """Kind of failure -> what to do where it is this machine's fault, and no advice for the run itself helps."""

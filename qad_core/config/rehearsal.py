@@ -63,7 +63,9 @@ def shrink_run(config: RunConfig, student: ArchitectureConfig, teacher: Architec
     in: what is shrunken has a problem where the run has one.
     """
     layout = config.parallelism
-    small, small_teacher = shrink_shape(student, teacher, layout), shrink_shape(teacher, student, layout)
+    small = shrink_shape(student, teacher, layout)
+    # A teacher's scaling of the rotary embedding changes neither what code runs nor how, and no file has a name for it.
+    small_teacher = shrink_shape(teacher, student, layout).model_copy(update={"rope_scaling": small.rope_scaling})
     differs = small_teacher != small
     train = _shrink_train(config)
     shrunken = config.model_copy(
@@ -126,7 +128,7 @@ def _expert_sizes(shape: ArchitectureConfig, other: ArchitectureConfig, layout: 
         few += ranks
     return {
         "num_moe_experts": few,
-        "moe_router_topk": few_chosen,
+        "moe_router_topk": few if chosen == experts else few_chosen,
         "moe_ffn_hidden_size": _size(width, other.moe_ffn_hidden_size or width, block, most=1),
     }
 

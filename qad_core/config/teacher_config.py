@@ -1,7 +1,7 @@
 """The teacher's shape as Megatron's scripts took it (TEACHER_MODEL_CONFIG): a YAML in Megatron's names.
 
-Owns which of its keys are fields of our architecture, and what is said about the others. What it leaves out is the
-base's: the teacher's own config.json where it has one, else the student's (`architecture.py`).
+Owns which of its keys are fields of our architecture, and what is said about the others. `family` and
+`moe_normalize_topk`, which Megatron's names do not tell, may be there in our own. What it leaves out is the base's: the teacher's own config.json where it has one, else the student's (`architecture.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIELDS: Mapping[str, str] = {
     **{
         name: name
         for name in ArchitectureConfig.model_fields
-        if name not in ("family", "rope_scaling", "tie_word_embeddings", "moe_normalize_topk", "rms_norm_epsilon")
+        if name not in ("rope_scaling", "tie_word_embeddings", "rms_norm_epsilon")
     },
     "num_experts": "num_moe_experts",
     "norm_epsilon": "rms_norm_epsilon",
@@ -65,7 +65,7 @@ def read_teacher_config(path: Path, base: ArchitectureConfig) -> ArchitectureCon
     """
     named = _read_fields(path, base)
     if named.get("num_moe_experts") is not None and base.family == "qwen3":
-        named["family"] = "qwen3_moe"
+        named.setdefault("family", "qwen3_moe")
     try:
         return ArchitectureConfig.model_validate(base.model_dump() | named)
     except ValidationError as error:
@@ -77,12 +77,14 @@ def _read_fields(path: Path, base: ArchitectureConfig) -> dict[str, object]:
     """Field of our architecture -> the file's value, of those that it names; raises as `read_teacher_config`."""
     named: dict[str, object] = {}
     wrong: list[str] = []
-    for key, value in read_yaml(path).values.items():
+    values = read_yaml(path).values
+    family = str(values.get("family", base.family))
+    for key, value in values.items():
         if key in _FIELDS:
             named[_FIELDS[key]] = value
         elif key == "untie_embeddings_and_output_weights" and isinstance(value, bool):
             named["tie_word_embeddings"] = not value
-        elif refusal := _refuse(key, value, base):
+        elif refusal := _refuse(key, value, family):
             wrong.append(refusal)
     if wrong:
         hint = "Write the teacher's shape alone: num_layers, hidden_size, num_query_groups, kv_channels ..."
@@ -90,13 +92,13 @@ def _read_fields(path: Path, base: ArchitectureConfig) -> dict[str, object]:
     return named
 
 
-def _refuse(key: str, value: object, base: ArchitectureConfig) -> str:
+def _refuse(key: str, value: object, family: str) -> str:
     """Why a key that sets no field cannot be followed; empty where it says what is so, or is not of the shape."""
     if key in _RUNNING:
         return ""
     if key == "qk_layernorm":
-        has = base.family != "llama"
-        return "" if value is has else f"qk_layernorm is {value}, but a {base.family} has {has}"
+        has = family != "llama"
+        return "" if value is has else f"qk_layernorm is {value}, but a {family} has {has}"
     if key in _FIXED:
         wanted = _FIXED[key][0]
         return "" if value in _FIXED[key] else f"{key} is {value!r}, but the models here have {wanted!r}"

@@ -20,7 +20,6 @@ from qad_core.config.load import ResolvedConfig, dump_resolved
 from qad_core.config.rehearsal import CHATS, STEPS, STOP_STEP, TEACHER_CONFIG, Rehearsal
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.config.yaml_file import write_yaml
-from qad_core.errors import ConfigError
 from qad_core.launch.processes import ProcessPlan, caught_signals, start_processes, wait_for
 from qad_core.run.folder import RunFolder
 from qad_core.run.health_rules import loss_of
@@ -30,8 +29,6 @@ from qad_core.run.status import Status, read_status
 OUTPUT = "rehearsal.out"
 """In the folder: what the process of both starts prints."""
 _CHATS = 60
-_UNTOLD = ("family", "rope_scaling", "moe_normalize_topk")
-"""Fields of a shape that Megatron's names do not tell: a teacher has the student's."""
 
 _ORDER = ("begun", "forked", "data", "calibrating", "evaluating", "training", "saving", "stopped", "done")
 """Marks of one start, as it comes to them."""
@@ -56,35 +53,22 @@ class Mark:
 
 
 def write_folder(rehearsal: Rehearsal, folder: Path) -> RunFolder:
-    """Write the run folder to rehearse in, with the files that its config names.
-
-    Raises ConfigError for a teacher whose shape no file can tell beside random weights.
-    """
+    """Write the run folder to rehearse in, with the files that its config names."""
     config = rehearsal.config
     run = RunFolder(folder / "run")
     run.path.mkdir(parents=True)
-    assert config.model.architecture is not None
     if rehearsal.teacher is not None:
-        text = teacher_yaml(rehearsal.teacher, config.model.architecture)
-        (folder / TEACHER_CONFIG).write_text(text, encoding="utf-8")
+        (folder / TEACHER_CONFIG).write_text(teacher_yaml(rehearsal.teacher), encoding="utf-8")
     if config.dataset.answer_loss_only:
         (folder / CHATS).write_text("".join(map(_chat, range(_CHATS))), encoding="utf-8")
     run.config.write_text(dump_resolved(ResolvedConfig(config, {})), encoding="utf-8")
     return run
 
 
-def teacher_yaml(teacher: ArchitectureConfig, student: ArchitectureConfig) -> str:
-    """The teacher's shape in Megatron's names; raises ConfigError where they do not tell it from the student's."""
-    values, of_student = teacher.model_dump(mode="json"), student.model_dump(mode="json")
-    untold = [name for name in _UNTOLD if values[name] != of_student[name]]
-    if untold:
-        raise ConfigError(
-            f"A teacher with another {' and '.join(untold)} than the student's cannot be rehearsed.",
-            "Rehearse without it: model.teacher_weights=null model.teacher_config=null model.teacher_name=null.",
-        )
-    is_tied = values.pop("tie_word_embeddings")
-    named = {name: value for name, value in values.items() if name not in _UNTOLD and value is not None}
-    named["untie_embeddings_and_output_weights"] = not is_tied
+def teacher_yaml(teacher: ArchitectureConfig) -> str:
+    """The teacher's shape, whole but for the scaling of its rotary embedding, which is the student's."""
+    named = teacher.model_dump(mode="json", exclude={"rope_scaling", "tie_word_embeddings"})
+    named["untie_embeddings_and_output_weights"] = not teacher.tie_word_embeddings
     return write_yaml(named, lambda key: "", "The teacher's shape in a rehearsal.")
 
 

@@ -22,31 +22,10 @@ from torch import Tensor
 from qad_core.kernels.nvfp4_backend import straight_through
 from qad_core.kernels.nvfp4_experts import nvfp4_rows_by_expert
 from qad_core.models.experts import GroupedLinear
+from qad_core.run.calibration import UnseenLayer
 
 _NO_GROUP = -1
 """modelopt's word for it."""
-
-
-@dataclass(frozen=True)
-class UnseenExperts:
-    """Experts of one layer that no token of the calibration went to, and the amax that their inputs got instead."""
-
-    layer: int
-    """Counted from 0 over all pipeline stages."""
-    experts: tuple[int, ...]
-    num_experts: int
-    """In the layer."""
-    input_amax: tuple[float, float]
-    """Of gate and up, and of down: the largest of the layer's other experts."""
-
-    def __str__(self) -> str:
-        first, second = self.input_amax
-        names = ", ".join(str(expert) for expert in self.experts)
-        return (
-            f"layer {self.layer}: {len(self.experts)} of {self.num_experts} experts saw no token in calibration "
-            f"({names}); their inputs take the largest amax of the layer's other experts, "
-            f"{first:.4g} for gate and up, {second:.4g} for down"
-        )
 
 
 @dataclass
@@ -119,13 +98,13 @@ def observe_experts(model: torch.nn.Module) -> Generator[Observations]:
             hook.remove()
 
 
-def calibrate_experts(model: Any, observations: Observations) -> list[UnseenExperts]:
+def calibrate_experts(model: Any, observations: Observations) -> list[UnseenLayer]:
     """Give the experts' quantizers their amax; a collective, which answers the same on all ranks.
 
     The amax of a weight is that of all its TP shards, the amax of an input that of all replicas and TP shards too. An
     expert that saw no token takes, for its inputs, the largest amax of its layer's other experts.
     """
-    unseen: list[UnseenExperts] = []
+    unseen: list[UnseenLayer] = []
     for layer in model.decoder.layers:
         if isinstance(layer.mlp, MoELayer):
             first, second = layer.mlp.experts.linear_fc1, layer.mlp.experts.linear_fc2
@@ -137,7 +116,14 @@ def calibrate_experts(model: Any, observations: Observations) -> list[UnseenExpe
             experts = (first.first_expert + (observations[first].tokens == 0).nonzero().flatten()).tolist()
             if experts:
                 num_experts = first.num_local_experts * first.expert_group.size()
-                unseen.append(UnseenExperts(layer.layer_number - 1, tuple(experts), num_experts, instead))
+                unseen.append(
+                    UnseenLayer(
+                        layer=layer.layer_number - 1,
+                        experts=tuple(experts),
+                        num_experts=num_experts,
+                        input_amax=instead,
+                    )
+                )
     return _merge(unseen)
 
 
@@ -181,13 +167,13 @@ def _set_amax(quantizer: TensorQuantizer, amax: Tensor) -> None:
     quantizer.amax = amax
 
 
-def _merge(unseen: list[UnseenExperts]) -> list[UnseenExperts]:
+def _merge(unseen: list[UnseenLayer]) -> list[UnseenLayer]:
     """Bring together what the ranks know: the experts of a layer lie on several."""
-    everywhere: list[list[UnseenExperts]] = [[] for _ in range(dist.get_world_size())]
+    everywhere: list[list[UnseenLayer]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(everywhere, unseen)
-    layers: dict[int, UnseenExperts] = {}
+    layers: dict[int, UnseenLayer] = {}
     for one in sorted((one for ranks in everywhere for one in ranks), key=lambda one: one.layer):
         known = layers.get(one.layer)
         experts = sorted({*one.experts, *(known.experts if known else ())})
-        layers[one.layer] = UnseenExperts(one.layer, tuple(experts), one.num_experts, one.input_amax)
+        layers[one.layer] = one.model_copy(update={"experts": tuple(experts)})
     return list(layers.values())

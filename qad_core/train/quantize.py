@@ -18,13 +18,14 @@ from qad_core.config.schema import QuantizationConfig
 from qad_core.errors import ModelError
 from qad_core.kernels.nvfp4_backend import nvfp4_config, register_nvfp4_backend
 from qad_core.models.experts import GroupedLinear
+from qad_core.run.calibration import UnseenLayer
 from qad_core.train.block_scales import hold_block_scales
-from qad_core.train.expert_quantizers import UnseenExperts, calibrate_experts, observe_experts
+from qad_core.train.expert_quantizers import calibrate_experts, observe_experts
 
 
 def quantize_student(
     model: torch.nn.Module, run_calibration: Callable[[torch.nn.Module], None], quantization: QuantizationConfig
-) -> list[UnseenExperts]:
+) -> list[UnseenLayer]:
     """Convert `model` in place; `run_calibration` sends sequences through it, on every rank.
 
     Returns the experts of a mixture that saw none of them, by layer, and the amax that they got instead.

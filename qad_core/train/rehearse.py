@@ -15,6 +15,7 @@ from pathlib import Path
 from qad_core.config.load import ResolvedConfig, read_resolved
 from qad_core.errors import ExitCode, QadError, explain_os_error
 from qad_core.launch.plan import make_plan
+from qad_core.launch.processes import caught_signals
 from qad_core.launch.run_local import run_local
 from qad_core.run.folder import RunFolder
 from qad_core.run.status import read_status
@@ -22,17 +23,22 @@ from qad_core.train.forked_ranks import fork_ranks
 
 
 def main() -> int:
-    """Start, stop and resume; the exit code of the start that failed, else 0."""
+    """Start, stop and resume; the exit code of the start that failed or of a signal, else 0."""
     arguments = _parse_arguments()
     folder = RunFolder(Path(arguments.run_folder).resolve())
     try:
-        resolved = read_resolved(folder.config)
-        code = _start(folder, _stopping(resolved, arguments.stop_step))
-        return _start(folder, resolved) if _has_stopped_itself(folder, code) else code
+        with caught_signals() as received:  # between the starts, too; each start catches them for itself
+            return _start_twice(folder, arguments.stop_step, received)
     except (QadError, OSError) as error:
         explained = error if isinstance(error, QadError) else explain_os_error(error)
         print(f"error: {explained}", file=sys.stderr)
         return explained.exit_code
+
+
+def _start_twice(folder: RunFolder, stop_step: int, received: list[int]) -> int:
+    resolved = read_resolved(folder.config)
+    code = _start(folder, _stopping(resolved, stop_step), received)
+    return _start(folder, resolved, received) if _has_stopped_itself(folder, code) else code
 
 
 def _stopping(resolved: ResolvedConfig, step: int) -> ResolvedConfig:
@@ -47,9 +53,13 @@ def _has_stopped_itself(folder: RunFolder, code: int) -> bool:
     return code == ExitCode.STOPPED_EARLY and status is not None and status.reason.startswith("exit_iteration")
 
 
-def _start(folder: RunFolder, resolved: ResolvedConfig) -> int:
+def _start(folder: RunFolder, resolved: ResolvedConfig, received: list[int]) -> int:
+    """One start, unless a signal has come before it; `received` hears of those that come in it."""
+    if received:
+        return ExitCode.STOPPED_EARLY
     plan = make_plan(resolved.config, folder.path, os.environ)
-    return run_local(plan, resolved, start_ranks=fork_ranks, each_poll=lambda: None).exit_code
+    ending = run_local(plan, resolved, on_signal=received.append, start_ranks=fork_ranks, each_poll=lambda: None)
+    return ending.exit_code
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -13,7 +13,6 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from qad_core.run.calibration import UnseenLayer, write_unseen
 from qad_core.run.folder import RunFolder
 from qad_core.run.metrics import MetricsLine, MetricsWriter, Number
 from qad_core.run.status import Phase, Status, read_status, write_status
-from qad_core.train.expert_quantizers import UnseenExperts
 
 _TENSORBOARD_TAGS = {
     "loss/kd": ("logits distillation loss", 1),
@@ -82,10 +80,10 @@ class Reporter:
         log.info("%s%s", phase, f": {detail}" if detail else "")
         self._update(phase=phase)
 
-    def keep_unseen(self, unseen: Sequence[UnseenExperts]) -> None:
+    def keep_unseen(self, unseen: Sequence[UnseenLayer]) -> None:
         """Keep which experts calibration has not seen for whoever looks at the run later."""
         if self._speaks and unseen:
-            write_unseen(self._folder.calibration, [UnseenLayer(**asdict(one)) for one in unseen])
+            write_unseen(self._folder.calibration, unseen)
 
     def stands_at(self, step: int) -> None:
         """Say which checkpoint the run goes on from, before it is loaded."""

@@ -27,12 +27,12 @@ from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.spec import HiddenStatesGPTModel, build_gpt_model
 from qad_core.models.tensor_sources import TensorSource, open_tensor_source
 from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
+from qad_core.run.calibration import UnseenLayer, unseen_words
 from qad_core.run.folder import RunFolder
 from qad_core.train.batches import BatchLayout, iterate_batches
 from qad_core.train.checkpoint import Checkpointer, Progress, step_of
 from qad_core.train.distill import convert_to_distillation_model, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
-from qad_core.train.expert_quantizers import UnseenExperts
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
 from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import quantize_student, verify_quantized
@@ -138,7 +138,7 @@ def build_plain_model(
 
 def calibrate_student(
     student: HiddenStatesGPTModel, config: RunConfig, context: RankContext, datasets: Datasets, layout: BatchLayout
-) -> list[UnseenExperts]:
+) -> list[UnseenLayer]:
     """Quantize a student that has its weights by what `calibration_sequences` training sequences do in it.
 
     Returns the experts that saw none of them.
@@ -159,8 +159,8 @@ def calibrate_student(
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 
     unseen = quantize_student(student, run_calibration, config.quantization)
-    for one in unseen:
-        log.warning("%s", one)
+    if unseen:
+        log.warning("%s", unseen_words(unseen))
     return unseen
 
 

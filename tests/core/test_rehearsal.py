@@ -13,8 +13,7 @@ from qad_core.config.checks import check_values
 from qad_core.config.load import load_experiment, read_resolved
 from qad_core.config.rehearsal import STEPS, STOP_STEP, Rehearsal, shrink_run, shrink_shape
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, RunConfig
-from qad_core.errors import ConfigError
-from qad_core.launch.rehearsal import teacher_yaml, write_folder
+from qad_core.launch.rehearsal import write_folder
 from tests.train.tiny_run import REPOSITORY
 
 SHARED = ("num_layers", "num_attention_heads", "num_query_groups", "ffn_hidden_size")
@@ -154,11 +153,39 @@ def test_a_teacher_of_another_size_is_written_in_its_own_file_and_read_back(tmp_
     assert rehearsal.teacher.hidden_size > (written.model.architecture or rehearsal.teacher).hidden_size
 
 
-def test_a_teacher_that_no_file_can_tell_is_refused() -> None:
-    student = config_of("tiny").model.architecture
-    assert student is not None
-    with pytest.raises(ConfigError, match="another family"):
-        teacher_yaml(student.model_copy(update={"family": "llama"}), student)
+SCALED = {"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8192}
+MIXTURE = {
+    "family": "qwen3_moe", "num_moe_experts": 8, "moe_router_topk": 2, "moe_ffn_hidden_size": 64,
+    "moe_normalize_topk": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"family": "llama", "rope_scaling": SCALED}, {"family": "llama", "rope_scaling": SCALED | {"factor": 8.0}}),
+        ({"family": "llama"}, {"family": "llama", "rope_scaling": SCALED, "tie_word_embeddings": True}),
+        ({}, MIXTURE),
+        (MIXTURE, {}),
+        ({"family": "llama"}, {}),
+        (MIXTURE, MIXTURE | {"moe_normalize_topk": True}),
+    ],
+    ids=["other scaling", "scaling", "mixture teaches dense", "dense teaches mixture", "family", "normalization"],
+)
+def test_a_teacher_of_another_family_or_rotary_scaling_is_rehearsed(
+    ours: dict[str, object], theirs: dict[str, object], tmp_path: Path
+) -> None:
+    config = config_of("tiny")
+    assert config.model.architecture is not None
+    dense = config.model.architecture
+    student, teacher = dense.model_copy(update=ours), dense.model_copy(update=theirs | {"num_layers": 8})
+    rehearsal = shrink_run(config, student, teacher, tmp_path / "rehearsal")
+    written = read_resolved(write_folder(rehearsal, tmp_path / "rehearsal").config).config
+    assert check_values(written) == []
+    read = teacher_architecture(written)
+    assert read is not None and read == rehearsal.teacher
+    assert (read.family, read.moe_normalize_topk) == (teacher.family, teacher.moe_normalize_topk)
+    assert read.rope_scaling == student.rope_scaling
 
 
 def test_compared_layers_stay_as_near_to_the_end() -> None:

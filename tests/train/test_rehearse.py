@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
+from qad_core.config.load import dump_resolved, load_experiment
+from qad_core.errors import ExitCode
+from qad_core.launch.plan import LaunchPlan
+from qad_core.launch.ranks import Ending
+from qad_core.run.folder import RunFolder
+from qad_core.run.status import Status, write_status
+from qad_core.train import rehearse
 from tests.train.tiny_run import REPOSITORY
 
 STAGES = [
@@ -56,6 +64,35 @@ def test_stages_of_layers_each_shared_by_ranks_with_a_larger_teacher(tmp_path: P
     assert data["not_rehearsed"]
     assert [problem["what"] for problem in data["missing_here"]] == ["there are no weights at /of/the/teacher"]
     assert not list((tmp_path / "temporary").glob("qad-rehearsal-*"))
+
+
+def test_a_mixture_teaches_a_dense_student(tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text("num_experts: 8\nmoe_router_topk: 2\nmoe_ffn_hidden_size: 64\n")
+    mixture = (f"model.teacher_config={teacher}", "model.teacher_weights=random")
+    code, answer = answer_of(start(tmp_path, "tiny", *mixture, "--json"))
+    assert code == 0, answer
+    assert [stage["name"] for stage in answer["data"]["stages"]] == STAGES
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_the_two_starts_stops_early(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, starts = RunFolder(tmp_path), list[LaunchPlan]()
+    config = load_experiment("tiny", (), {"QAD_CONFIGS": str(REPOSITORY / "configs")})
+    folder.config.write_text(dump_resolved(config), encoding="utf-8")
+
+    def stop_and_be_told(plan: LaunchPlan, *_: Any, **__: Any) -> Ending:
+        starts.append(plan)
+        write_status(folder.status, Status(phase="stopped", reason="exit_iteration 2"))
+        signal.raise_signal(number)
+        return Ending(ExitCode.STOPPED_EARLY, folder.path)
+
+    monkeypatch.setattr(rehearse, "run_local", stop_and_be_told)
+    monkeypatch.setattr(sys, "argv", ["rehearse", str(tmp_path), "2"])
+    assert rehearse.main() == ExitCode.STOPPED_EARLY
+    assert len(starts) == 1
 
 
 def test_experts_shared_by_ranks_without_the_weights_and_data_of_the_run(tmp_path: Path) -> None:
