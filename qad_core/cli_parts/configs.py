@@ -28,11 +28,16 @@ def import_model(
     dataset: Annotated[str | None, typer.Option(help="Dataset of configs/datasets that calibration sees.")] = None,
     make_vocab_size_divisible_by: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Pad the vocabulary with zeros to a multiple; Megatron-LM: 128 x TP."),
+        typer.Option(
+            min=1, max=2**20, metavar="N", help="Pad the vocabulary with zeros to a multiple; Megatron-LM: 128 x TP."
+        ),
     ] = 1,
     as_json: AsJson = False,
 ) -> int:
-    """Write a model as a Megatron checkpoint, which model.weights can name."""
+    """Write a model as a Megatron checkpoint, which model.weights can name.
+
+    Plain weights pass through memory one tensor at a time. A model that is quantized, here or before, is held whole.
+    """
     from qad_core.commands import import_model as command
 
     options = command.ImportOptions(quantize, dataset, make_vocab_size_divisible_by, as_json)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from qad_core.commands.output import console, make_table, print_json
 from qad_core.commands.runs import find_run
-from qad_core.errors import BugError, ExitCode, QadError, RunError
+from qad_core.errors import ExitCode, RunError
+from qad_core.launch.alone import DROPPED, run_alone
 from qad_core.launch.requirements import require_trainer
 from qad_core.run.export_report import ExportAnswer, ExportReport
 from qad_core.run.folder import RunFolder
 
-_OF_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-"""Variables of a job that this command may be called in; its own process is alone."""
 _GIB, _MIB = 2**30, 2**20
 
 
@@ -40,8 +34,7 @@ def export(run: str, roots: Sequence[Path], out: Path, *, step: int | None, as_j
 def run_export(run: RunFolder, out: Path, *, step: int | None = None) -> ExportReport:
     """Export in a process of its own, whose progress goes to standard error; what the libraries print is dropped.
 
-    Raises the error that it ends with: RunError, ModelError and OutsideError as `train/export.py` says, each as a
-    QadError of the same exit code.
+    Raises RunError for what can be seen from here, and as `run_alone`.
     """
     out = out.expanduser().absolute()
     if out.exists() or out.is_symlink():
@@ -51,14 +44,8 @@ def run_export(run: RunFolder, out: Path, *, step: int | None = None) -> ExportR
             f"The run {run.name} has no config.yaml.", "Only runs that this program has made can be exported."
         )
     require_trainer()
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_RANKS}
-    environment |= {"PYTHONWARNINGS": "ignore"}  # pages of them, on packages that are not needed
-    with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        argv = [sys.executable, "-m", "qad_core.train.export", str(run.path.absolute()), "--out", str(out)]
-        argv += ["--answer", str(answer), *([] if step is None else ["--step", str(step)])]
-        code = subprocess.run(argv, env=environment, check=False, stdout=subprocess.DEVNULL).returncode
-        return _read_answer(answer, code)
+    arguments = [str(run.path.absolute()), "--out", str(out), *([] if step is None else ["--step", str(step)])]
+    return run_alone("The export", "qad_core.train.export", arguments, ExportAnswer, output=DROPPED)
 
 
 def serve_command(exported: Path) -> str:
@@ -95,22 +82,6 @@ def show_report(report: ExportReport, out: Console) -> None:
     table.add_row("took", f"{report.seconds:.1f} s, {report.verification_seconds:.1f} s of it the verification")
     out.print(table)
     out.print(f"\nServe it:  {serve_command(Path(report.out))}", markup=False, soft_wrap=True)
-
-
-def _read_answer(path: Path, code: int) -> ExportReport:
-    try:
-        answer = ExportAnswer.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
-        raise BugError(f"The export ended with exit code {code} and no answer.", "See what it printed.") from error
-    if answer.report is None:
-        raise _error_of(answer, code)
-    return answer.report
-
-
-def _error_of(answer: ExportAnswer, code: int) -> QadError:
-    error = QadError(answer.error, answer.hint)
-    error.exit_code = ExitCode(code)
-    return error
 
 
 def _size(count: int) -> str:

@@ -1,28 +1,30 @@
-"""`qad_core import`: a model from anywhere as a Megatron checkpoint that runs, and Megatron-LM, can start from."""
+"""`qad_core import`: a model from anywhere as a Megatron checkpoint that our runs can start from.
+
+megatron-core's `dist_checkpointing` loads the same files into a dense model of its own; the experts of a mixture have
+names of ours, which its models do not know.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from qad_core.commands.output import console, print_json
 from qad_core.config.library import ConfigLibrary, find_library
 from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.config.paths import expand_user
 from qad_core.config.value_text import value_text
-from qad_core.errors import BugError, ConfigError, ExitCode, ModelError, OutsideError, QadError, RunError
+from qad_core.errors import ConfigError, ExitCode
+from qad_core.launch.alone import STANDARD_ERROR, STANDARD_OUTPUT, run_alone
 from qad_core.launch.requirements import require_trainer
 from qad_core.run.import_report import ImportAnswer, ImportReport
+from qad_core.run.new_folder import refuse_taken
 from qad_core.run.show import show_count
-from qad_core.seen import is_there
+from qad_core.seen import is_folder, is_there
 
 _EXPERIMENT, _DATASET = "blank", "made-text"
 """What an import is resolved within; the dataset is read for calibration alone."""
@@ -48,21 +50,22 @@ def import_model(model: str, out: Path, overrides: Sequence[str], options: Impor
     `model` is a name of configs/models, a transformers folder, a GGUF file, a Megatron checkpoint, or `owner/name` on
     the Hugging Face hub. Raises ConfigError for any other, and as the import itself.
     """
+    out = expand_user(out).absolute()
     _check(out, options)
+    _refuse_inside(out, model)
     source, hub = _source_overrides(model, find_library(os.environ))
     settings = [*source, f"dataset={options.dataset or _DATASET}", *overrides]
     resolved = load_experiment(_EXPERIMENT, settings)
     require_trainer()
     with tempfile.TemporaryDirectory() as folder:
-        config_file, answer_file = Path(folder) / "config.yaml", Path(folder) / "answer.json"
+        config_file = Path(folder) / "config.yaml"
         config_file.write_text(dump_resolved(resolved), encoding="utf-8")
-        argv = [sys.executable, "-W", "ignore", "-m", "qad_core.train.import_model", str(config_file), "--out", str(out.absolute())]
-        argv += ["--answer", str(answer_file), "--pad-vocab-to", str(options.pad_vocab_to)]
-        argv += ["--hub", hub] if hub else []
-        argv += ["--quantize"] if options.quantize else []
+        arguments = [str(config_file), "--out", str(out), "--pad-vocab-to", str(options.pad_vocab_to)]
+        arguments += ["--hub", hub] if hub else []
+        arguments += ["--quantize"] if options.quantize else []
         # What is told on the way is no part of a JSON answer.
-        code = subprocess.run(argv, check=False, stdout=sys.stderr if options.as_json else None).returncode
-        report = _read_report(answer_file, code)
+        output = STANDARD_ERROR if options.as_json else STANDARD_OUTPUT
+        report = run_alone("The import", "qad_core.train.import_model", arguments, ImportAnswer, output=output)
     if options.as_json:
         print_json(report.model_dump())
     else:
@@ -77,10 +80,17 @@ def _check(out: Path, options: ImportOptions) -> None:
         raise ConfigError(
             "calibration needs text, and no dataset is named", "Add --dataset, a name of `qad_core data list`."
         )
-    if out.is_dir() and any(out.iterdir()):
-        raise RunError(f"{out} is there and not empty", "Name another folder for --out, or remove this one.")
-    if is_there(out) and not out.is_dir():
-        raise RunError(f"{out} is a file", "Name a folder for --out.")
+    if options.dataset and not options.quantize:
+        raise ConfigError("the dataset is for calibration, and nothing is calibrated", "Add --quantize nvfp4.")
+    refuse_taken(out)
+
+
+def _refuse_inside(out: Path, model: str) -> None:
+    if not model:
+        raise ConfigError("the model's name is empty", "Name a folder, a file, or a model of configs/models.")
+    source = expand_user(model).resolve()
+    if is_folder(source) and out.resolve().is_relative_to(source):
+        raise ConfigError(f"{out} lies in the model's own folder {source}", "Name a folder elsewhere for --out.")
 
 
 def _source_overrides(model: str, library: ConfigLibrary) -> tuple[list[str], str | None]:
@@ -105,21 +115,6 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.-]", "-", path.stem if path.is_file() else path.name) or "model"
 
 
-def _read_report(answer_file: Path, code: int) -> ImportReport:
-    """The report; raises the import's own error."""
-    try:
-        answer = ImportAnswer.model_validate_json(answer_file.read_bytes())
-    except (FileNotFoundError, ValidationError) as error:
-        raise BugError(f"the import ended with code {code} and no answer", "What it printed is above.") from error
-    if answer.report is None:
-        kind = _KINDS.get(code, ModelError)
-        raise kind(answer.error, answer.hint)
-    return answer.report
-
-
-_KINDS: dict[int, type[QadError]] = {int(ExitCode.OUTSIDE_FAILED): OutsideError, int(ExitCode.BUG): BugError}
-
-
 def _print_report(report: ImportReport) -> None:
     out = console()
     how = {"none": "not quantized", "calibrated": "NVFP4, calibrated", "kept": "NVFP4, as it was"}[report.quantization]
@@ -128,6 +123,8 @@ def _print_report(report: ImportReport) -> None:
         f"{report.bytes / 2**30:.2f} GiB in {report.seconds:.1f} s, {report.peak_memory_gib:.2f} GiB of memory",
         markup=False,
     )
+    if report.quantization != "none":
+        out.print("the student was held in memory whole, as quantizers want it", markup=False)
     tokenizer = ", ".join(report.tokenizer_files) or "none; set model.tokenizer"
     out.print(f"tokenizer: {tokenizer}", markup=False)
     out.print(f"use it: model.weights={report.out}", markup=False)

@@ -93,10 +93,20 @@ def shape_file(weights: Path) -> Path | None:
         saved = find_iteration(weights)
     except ConfigError:
         return None  # told where the weights are checked
-    places = [weights / _CONFIG]
-    if saved is not None:
-        places = [saved.folder / MANIFEST, saved.folder / _CONFIG, saved.folder.parent / _CONFIG]
-    return next((path for path in places if is_file(path)), None)
+    if saved is not None and is_file(saved.folder / MANIFEST):
+        return saved.folder / MANIFEST
+    folder = config_folder(weights)
+    return None if folder is None else folder / _CONFIG
+
+
+def config_folder(weights: Path) -> Path | None:
+    """The folder with the config.json of weights, for a checkpoint its own or the one that it lies in; None without."""
+    try:
+        saved = find_iteration(weights)
+    except ConfigError:
+        return None
+    places = [weights] if saved is None else [saved.folder, saved.folder.parent]
+    return next((place for place in places if is_file(place / _CONFIG)), None)
 
 
 def read_shape(path: Path) -> ArchitectureConfig:

@@ -20,13 +20,12 @@ from qad_core.config.architecture import (
 )
 from qad_core.config.checks_experts import teacher_keys
 from qad_core.config.megatron_folder import find_iteration, quantized_teacher_problem
-from qad_core.config.paths import RANDOM, resolve_teacher_weights, resolve_tokenizer, resolve_weights
+from qad_core.config.paths import RANDOM, TOKENIZERS, resolve_teacher_weights, resolve_tokenizer, resolve_weights
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, DatasetConfig, ModelConfig, RunConfig, SourceConfig
 from qad_core.errors import ConfigError
 from qad_core.seen import is_file, is_folder, is_there
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 _GGUF_MAGIC = b"GGUF"
 _FILE_SOURCES = ("text", "jsonl")
 
@@ -184,7 +183,7 @@ def _check_tokenizer(config: RunConfig) -> Iterator[Problem]:
     elif is_file(tokenizer):
         if not _starts_with(tokenizer, _GGUF_MAGIC) and config.model.tokenizer is not None:
             yield Problem(f"{tokenizer} is not a GGUF file that can be read", "model.tokenizer", hint)
-    elif not any(is_file(tokenizer / name) for name in TOKENIZER_FILES):
+    elif not any(is_file(tokenizer / name) for name in TOKENIZERS):
         yield Problem(f"{tokenizer} holds no tokenizer", "model.tokenizer", hint)
 
 

@@ -27,6 +27,7 @@ MODELOPT_STATE = "modelopt_state"
 RELEASE = "release"
 """Tracker's word, and folder, of weights that no training of Megatron's has made."""
 _ITERATION = re.compile(r"iter_(\d{7,})")
+_MOST_DIGITS = 18
 _UNTRAINED = 1
 """Megatron-LM's convert.sh and quantize.sh save as iteration 0, 1 or release."""
 
@@ -38,7 +39,8 @@ class SavedIteration:
     folder: Path
     """`iter_0000200/` or `release/`."""
     iteration: int
-    """Optimizer steps that the weights went through; 0 for a release."""
+    """Optimizer steps that the weights went through: by our manifest where there is one, else by the folder's name,
+    which says 0 for a release."""
 
     @property
     def has_modelopt_state(self) -> bool:
@@ -69,6 +71,12 @@ def find_iteration(path: Path) -> SavedIteration | None:
     return None
 
 
+def list_places_beside(weights: Path) -> list[Path]:
+    """Folders in which the files that go with weights, such as a tokenizer's, may lie; raises as `find_iteration`."""
+    saved = find_iteration(weights)
+    return [weights] if saved is None else [saved.folder, saved.folder.parent]
+
+
 def quantized_teacher_problem(saved: SavedIteration) -> tuple[str, str] | None:
     """Why a checkpoint cannot be a teacher, and what to do; None when it can.
 
@@ -95,7 +103,7 @@ def read_manifest_architecture(manifest: Path) -> ArchitectureConfig:
 
 def _tracked(path: Path) -> Path:
     text = (path / TRACKER_NAME).read_text(encoding="utf-8", errors="replace").strip()
-    if text != RELEASE and not text.isdecimal():
+    if text != RELEASE and not (text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise ConfigError(
             f"{path / TRACKER_NAME} says {text[:40]!r}, which is no iteration", "Write a number or release."
         )
@@ -117,7 +125,21 @@ def _whole(folder: Path) -> SavedIteration:
             "Name one that Megatron-LM saved with --ckpt-format torch_dist; one that was cut off must be saved again.",
         )
     match = _ITERATION.fullmatch(folder.name)
-    return SavedIteration(folder, int(match[1]) if match else 0)
+    number = int(match[1]) if match else 0
+    return SavedIteration(folder, _read_step(folder / MANIFEST) if is_file(folder / MANIFEST) else number)
+
+
+def _read_step(manifest: Path) -> int:
+    """Optimizer steps by our own list; an import keeps those of its source, and is called release."""
+    try:
+        step = cast("dict[str, object]", json.loads(manifest.read_bytes()))["step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        step = error
+    if type(step) is not int or step < 0:
+        raise ConfigError(
+            f"{manifest} does not say after how many steps it was saved: {step}", "Take another checkpoint."
+        )
+    return step
 
 
 def _iterations(path: Path) -> list[str]:

@@ -10,12 +10,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from qad_core.config.megatron_folder import list_places_beside
 from qad_core.config.schema import ModelConfig
 from qad_core.errors import ConfigError
+from qad_core.seen import is_file
 
 PACKAGE_SCHEME = "package://"
 RANDOM: Literal["random"] = "random"
 BYTES: Literal["bytes"] = "bytes"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+"""Files of which a folder with a tokenizer has one."""
+TOKENIZER_FILES = (
+    *TOKENIZERS,
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""All files that a tokenizer may have."""
 
 
 def resolve_weights(model: ModelConfig, models_root: Path) -> Path | Literal["random"]:
@@ -35,7 +48,8 @@ def resolve_teacher_weights(model: ModelConfig, models_root: Path) -> Path | Lit
 def resolve_tokenizer(model: ModelConfig, models_root: Path) -> Path | Literal["bytes"]:
     """The tokenizer's folder or GGUF file, or "bytes"; the weights' own where the config names none.
 
-    Raises ConfigError as `resolve_weights`, and for random weights without a tokenizer.
+    Beside a Megatron checkpoint is in its folder or in its iteration's. Raises ConfigError as `resolve_weights` and
+    `find_iteration`, and for random weights without a tokenizer.
     """
     if model.tokenizer == BYTES:
         return BYTES
@@ -43,7 +57,8 @@ def resolve_tokenizer(model: ModelConfig, models_root: Path) -> Path | Literal["
         return resolve_path(model.tokenizer, models_root)
     weights = resolve_weights(model, models_root)
     if isinstance(weights, Path):
-        return weights
+        places = list_places_beside(weights)
+        return next((place for place in places if any(is_file(place / name) for name in TOKENIZERS)), weights)
     raise ConfigError("random weights have no tokenizer beside them", "Set model.tokenizer, for example to bytes.")
 
 

@@ -1,7 +1,8 @@
 """The teacher's shape as Megatron's scripts took it (TEACHER_MODEL_CONFIG): a YAML in Megatron's names.
 
 Owns which of its keys are fields of our architecture, and what is said about the others. `family` and
-`moe_normalize_topk`, which Megatron's names do not tell, may be there in our own. What it leaves out is the base's: the teacher's own config.json where it has one, else the student's (`architecture.py`).
+`moe_normalize_topk`, which Megatron's names do not tell, may be there in our own. What it leaves out is the base's: the
+teacher's own config.json where it has one, else the student's (`architecture.py`).
 """
 
 from __future__ import annotations

@@ -35,13 +35,22 @@ class Setback(NamedTuple):
     """Seconds that the server asked for."""
 
 
-def with_waits(what: str, action: Callable[[], Result], tell: Callable[[str], None]) -> Result:
-    """Call `action` until the server behind it is not busy; raises OutsideError after `MAX_TRIES`, else its error."""
+def with_waits(
+    what: str,
+    action: Callable[[], Result],
+    tell: Callable[[str], None],
+    find_setback: Callable[[BaseException], Setback | None] | None = None,
+) -> Result:
+    """Call `action` until the server behind it is not busy; raises OutsideError after `MAX_TRIES`, else its error.
+
+    `find_setback` may find more that is worth a wait in an error than a busy server.
+    """
+    find_setback = find_setback or find_busy
     for attempt in range(1, MAX_TRIES + 1):
         try:
             return action()
         except Exception as error:
-            wait_or_raise(what, error, find_busy(error), attempt, tell)
+            wait_or_raise(what, error, find_setback(error), attempt, tell)
     raise AssertionError("the last try raises")
 
 

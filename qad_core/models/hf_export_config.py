@@ -18,6 +18,7 @@ from modelopt.torch.export.convert_hf_config import convert_hf_quant_config_form
 from modelopt.torch.export.model_config import QUANTIZATION_NVFP4, QUANTIZATION_W4A16_NVFP4
 from modelopt.torch.export.quant_utils import process_layer_quant_config
 
+from qad_core.config.paths import TOKENIZER_FILES
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.models.hf_export import is_quantized
 from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, ROUTER, list_expected_tensors
@@ -26,17 +27,6 @@ from qad_core.models.tokenizer import Tokenizer, TransformersTokenizer
 
 CONFIG_NAME, QUANT_CONFIG_NAME = "config.json", "hf_quant_config.json"
 GENERATION_NAME = "generation_config.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 _CLASSES = {
     "qwen3": ("Qwen3ForCausalLM", "qwen3"),
     "qwen3_moe": ("Qwen3MoeForCausalLM", "qwen3_moe"),

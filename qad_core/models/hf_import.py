@@ -7,7 +7,7 @@ costs an fp32 model its exactness; here a tensor goes from its source to the par
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from qad_core.models.hf_tensors import (
     layer_prefix,
     list_expected_tensors,
 )
+from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.models.tensor_sources import TensorSource
 from qad_core.train.parallel import RankContext
@@ -42,10 +43,24 @@ def load_hf_weights(
     shape than the architecture says, or would stay unused.
     """
     check_tensors(source, architecture)
-    reader = _ShardReader(source, context.tensor_parallel_rank, context.tensor_parallel_size)
+    reader = _ShardReader(source.read, context.tensor_parallel_rank, context.tensor_parallel_size)
     with torch.no_grad():
         for parameter, shard in _pair_parameters(model, architecture, reader):
             parameter.copy_(shard)
+
+
+def load_block_amax(
+    model: HiddenStatesGPTModel, source: MegatronSource, architecture: ArchitectureConfig, context: RankContext
+) -> None:
+    """Set the block amax of every quantized weight, whose static quantizers have their shapes already.
+
+    Raises ModelError where the source has not one for each block.
+    """
+    reader = _ShardReader(source.read_block_amax, context.tensor_parallel_rank, context.tensor_parallel_size)
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            for held, shard in _pair_linears(layer, architecture, reader, lambda linear: linear.weight_quantizer._amax):
+                held.copy_(shard)
 
 
 def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> None:
@@ -74,13 +89,13 @@ def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> Non
 class _ShardReader:
     """Reads tensors cut to one tensor-parallel rank."""
 
-    def __init__(self, source: TensorSource, rank: int, size: int) -> None:
-        self._source = source
+    def __init__(self, read: Callable[[str], Tensor], rank: int, size: int) -> None:
+        self._read = read
         self._rank = rank
         self._size = size
 
     def whole(self, name: str) -> Tensor:
-        return self._source.read(name)
+        return self._read(name)
 
     def rows(self, name: str) -> Tensor:
         """Share of the output features (column parallel) or of the vocabulary."""
@@ -122,27 +137,38 @@ def _pair_parameters(
 def _pair_layer(layer: Any, architecture: ArchitectureConfig, reader: _ShardReader) -> Iterator[tuple[Tensor, Tensor]]:
     prefix = layer_prefix(layer.layer_number - 1)  # megatron-core counts layers over all stages, from 1
     attention, mlp = layer.self_attention, layer.mlp
-    projections = [f"{prefix}self_attn.{kind}_proj.weight" for kind in "qkv"]
     yield layer.input_layernorm.weight, reader.whole(f"{prefix}input_layernorm.weight")
-    yield attention.linear_qkv.weight, reader.query_key_value(projections, architecture.num_query_groups)
-    yield attention.linear_proj.weight, reader.columns(f"{prefix}self_attn.o_proj.weight")
     if architecture.family != "llama":
         yield attention.q_layernorm.weight, reader.whole(f"{prefix}self_attn.q_norm.weight")
         yield attention.k_layernorm.weight, reader.whole(f"{prefix}self_attn.k_norm.weight")
     yield layer.pre_mlp_layernorm.weight, reader.whole(f"{prefix}post_attention_layernorm.weight")
     if architecture.family == "qwen3_moe":
         yield mlp.router.weight, reader.whole(prefix + ROUTER)
-        yield from _pair_experts(mlp.experts, prefix, reader)
+    yield from _pair_linears(layer, architecture, reader, lambda linear: linear.weight)
+
+
+def _pair_linears(
+    layer: Any, architecture: ArchitectureConfig, reader: _ShardReader, held: Callable[[Any], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What each linear holds, its weight or what has the weight's layout, with the shard that belongs in it."""
+    prefix, attention, mlp = layer_prefix(layer.layer_number - 1), layer.self_attention, layer.mlp
+    projections = [f"{prefix}self_attn.{kind}_proj.weight" for kind in "qkv"]
+    yield held(attention.linear_qkv), reader.query_key_value(projections, architecture.num_query_groups)
+    yield held(attention.linear_proj), reader.columns(f"{prefix}self_attn.o_proj.weight")
+    if architecture.family == "qwen3_moe":
+        yield from _pair_experts(mlp.experts, prefix, reader, held)
         return
-    yield mlp.linear_fc1.weight, reader.gate_and_up(f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
-    yield mlp.linear_fc2.weight, reader.columns(f"{prefix}mlp.down_proj.weight")
+    yield held(mlp.linear_fc1), reader.gate_and_up(f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
+    yield held(mlp.linear_fc2), reader.columns(f"{prefix}mlp.down_proj.weight")
 
 
-def _pair_experts(experts: GroupedExperts, prefix: str, reader: _ShardReader) -> Iterator[tuple[Tensor, Tensor]]:
+def _pair_experts(
+    experts: GroupedExperts, prefix: str, reader: _ShardReader, held: Callable[[Any], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Each local expert's part of the stacked weights; experts shard over TP as dense layers do."""
-    first, second = experts.linear_fc1, experts.linear_fc2
-    for index in range(first.num_local_experts):
-        name = prefix + expert_prefix(first.first_expert + index)
-        yield first.weight[index, 0], reader.rows(f"{name}gate_proj.weight")
-        yield first.weight[index, 1], reader.rows(f"{name}up_proj.weight")
-        yield second.weight[index], reader.columns(f"{name}down_proj.weight")
+    first, second = held(experts.linear_fc1), held(experts.linear_fc2)
+    for index in range(experts.linear_fc1.num_local_experts):
+        name = prefix + expert_prefix(experts.linear_fc1.first_expert + index)
+        yield first[index, 0], reader.rows(f"{name}gate_proj.weight")
+        yield first[index, 1], reader.rows(f"{name}up_proj.weight")
+        yield second[index], reader.columns(f"{name}down_proj.weight")

@@ -11,6 +11,7 @@ was left unquantized, or has another's weight or scale, is off by several percen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from qad_core.models.hf_verify import ExportedTensors
 from qad_core.models.spec import HiddenStatesGPTModel
 
 _FLOAT32_ROUNDING = 2.0**-24
+_MARGIN = 8
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,19 @@ _Inputs = dict[str, _Input]
 def bound_of(architecture: ArchitectureConfig) -> float:
     """Largest relative difference between two float32 evaluations of the same model, in any order of summation.
 
-    Rounding moves a sum of K products by about the root of K float32 roundings of its size, and by K of them where all
-    go one way (Higham's gamma_K); so much is left to each of the two. K is the widest sum of a layer, or the number of
-    additions to the residual stream. FP4's own error, which a layer left unquantized lacks, is near a tenth.
+    The roundings of a sum of K products are as often up as down, and move it by about sqrt(K) of them (Higham & Mary,
+    "A new approach to probabilistic rounding error analysis", 2019). K is the widest sum of a layer, or the number of
+    additions to the residual stream. Eight times that is left, for two evaluations and for the largest of many values.
+    Measured on CPUs in units of sqrt(K) 2^-24, on SmolLM2-135M (K 1536) and the tests' models (K 128): the
+    exported model differs by 0 to 0.4; with its products summed in float64 by 1.1, and one addend after the other, the
+    worst order there is, by 3.3. One linear of SmolLM2 left unquantized is off by 270 times this bound.
     """
     widest = max(
         architecture.hidden_size,
         architecture.moe_ffn_hidden_size or architecture.ffn_hidden_size,
         architecture.num_attention_heads * architecture.kv_channels,
     )
-    return 2 * max(widest, 2 * architecture.num_layers) * _FLOAT32_ROUNDING
+    return _MARGIN * math.sqrt(max(widest, 2 * architecture.num_layers)) * _FLOAT32_ROUNDING
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from qad_core.data.backoff import find_break, find_status, with_waits
+from qad_core.data.backoff import Setback, find_break, find_busy, find_status, with_waits
 from qad_core.errors import ModelError, OutsideError, QadError
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "merges.txt", "tokenizer.model"]
@@ -36,11 +36,18 @@ def download_model(repository: str, tell: Callable[[str], None]) -> Path:
         )
 
     try:
-        return Path(with_waits(repository, fetch, tell))
+        return Path(with_waits(repository, fetch, tell, _find_setback))
     except QadError:
         raise
     except Exception as error:  # the libraries below have several of their own for a network that fails
         raise _explain(repository, error) from error
+
+
+def _find_setback(error: BaseException) -> Setback | None:
+    """A busy hub, or a connection that broke off; one that is not reached at all is told at once."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return find_busy(error) or (None if isinstance(error, LocalEntryNotFoundError) else find_break(error))
 
 
 def _explain(repository: str, error: Exception) -> Exception:
@@ -59,7 +66,7 @@ def _explain(repository: str, error: Exception) -> Exception:
     if isinstance(error, RepositoryNotFoundError) or find_status(error) == _UNAUTHORIZED:
         return ModelError(
             f"the hub has no model {repository}, or not for you",
-            "Correct the name, owner/name; a private one needs HF_TOKEN in the environment.",
+            f"Correct the name, or the path: there is no folder {repository} here. A private one needs HF_TOKEN.",
         )
     if isinstance(error, HFValidationError):
         return ModelError(f"{repository!r} is no name of the hub's: {error}", "Write owner/name.")

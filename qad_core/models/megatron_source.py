@@ -11,8 +11,9 @@ import json
 import math
 import mmap
 import pickle
+import re
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +29,13 @@ from torch.distributed.checkpoint.utils import _create_file_view
 from qad_core.config.megatron_folder import MANIFEST, SavedIteration
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
+from qad_core.kernels.nvfp4 import BLOCK_SIZE
 from qad_core.models.hf_tensors import Shape
 from qad_core.models.megatron_names import Stored, is_weight, list_stored, without_prefix
 
 QuantizerKind = Literal["weight", "input"]
+_WEIGHT_AMAX = re.compile(r"(.+)\.weight_quantizer\._amax((?:_[wv])?)")
+"""Of a gated linear whose gate and up lie apart, _w and _v."""
 _DAMAGED_HINT = "It is damaged or was cut off: fetch or save it again."
 
 
@@ -59,16 +63,40 @@ class MegatronSource:
         self.shapes: dict[str, Shape] = {}
         for key in filter(is_weight, self._tensors):
             self._find_parts(key, architecture)
+        self._block_amax = dict(self._find_block_amax(architecture))
 
     @property
     def is_quantized(self) -> bool:
         """Whether quantizers were saved with the weights, or were to be."""
         return bool(self._quantizers) or self.saved.has_modelopt_state
 
+    @property
+    def has_block_scales(self) -> bool:
+        """Whether the weights' quantizers hold static scales, one for each block."""
+        return any(name.endswith(".weight_quantizer._global_amax") for name in self._quantizers)
+
     def read(self, name: str) -> Tensor:
         """One tensor as stored."""
-        stored = self._stored[name]
-        target = torch.empty(self.shapes[name], dtype=self._tensors[stored.key].properties.dtype, device="cpu")
+        return self._read(self._stored[name], self.shapes[name])
+
+    def read_block_amax(self, name: str) -> Tensor:
+        """The amax of each block of a weight, [out, in / 16], by the weight's Hugging Face name.
+
+        Raises ModelError where it was not saved so.
+        """
+        *rows, columns = self.shapes[name]
+        expected = (*rows, columns // BLOCK_SIZE)
+        stored = self._block_amax.get(name)
+        found = None if stored is None else stored.shape(self._tensors[stored.key].size)
+        if stored is None or found != expected:
+            raise ModelError(
+                f"{self.description}: the static block scales of {name} are {found or 'missing'}, expected {expected}",
+                "It was quantized in another format: name the unquantized weights, and they are calibrated here.",
+            )
+        return self._read(stored, expected)
+
+    def _read(self, stored: Stored, shape: Shape) -> Tensor:
+        target = torch.empty(shape, dtype=self._tensors[stored.key].properties.dtype, device="cpu")
         start = 0
         for first, number in stored.rows:
             self._fill(target[start : start + number], stored.key, (*stored.leading, first))
@@ -133,6 +161,15 @@ class MegatronSource:
             self._stored[name] = stored
             self.shapes[name] = stored.shape(tensor.size)
 
+    def _find_block_amax(self, architecture: ArchitectureConfig) -> Iterator[tuple[str, Stored]]:
+        """Where the block amax of each weight lies: in the weight's layout, with a column for each block."""
+        for name, key in self._quantizers.items() if self.has_block_scales else ():
+            match = _WEIGHT_AMAX.fullmatch(name)
+            if match is not None:
+                weight = f"{match[1]}.weight{match[2]}"
+                for part, stored in list_stored(weight, self._tensors[key].size, architecture):
+                    yield part, stored._replace(key=key)
+
     def _fill(self, target: Tensor, key: str, first: tuple[int, ...]) -> None:
         """Copy a box of a stored tensor, which begins at `first` of its leading axes and has the shape of `target`."""
         size = self._tensors[key].size
@@ -195,7 +232,7 @@ def _refuse_cut_off(folder: Path) -> None:
     if not (folder / MANIFEST).is_file():
         return
     with _explained(folder):
-        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_bytes())["files"]
+        sizes: dict[str, int] = dict(json.loads((folder / MANIFEST).read_bytes())["files"].items())
     for name, size in sizes.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != size:

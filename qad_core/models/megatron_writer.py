@@ -34,6 +34,7 @@ from qad_core.config.megatron_folder import METADATA
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, ROUTER, Shape, expert_prefix, layer_prefix
 from qad_core.models.megatron_names import EXPERT_LINEARS, LAYER_NAMES, LINEARS, NAMES
+from qad_core.models.saving import explained_disk
 from qad_core.models.tensor_sources import TensorSource
 
 CONTENT = {"singleton_local_shards": True}
@@ -59,13 +60,18 @@ def write_weights(source: TensorSource, architecture: ArchitectureConfig, folder
     """Write the weights into an empty folder in the dtypes of the source; returns their bytes.
 
     The vocabulary is padded to `vocab_rows` rows with zeros. Memory holds one tensor of the source, or a layer's
-    query, key and value.
+    query, key and value. Raises OutsideError where the disk does not take them.
     """
+    with explained_disk(folder, "Free disk space, or name a folder on another disk."):
+        return _write(folder, _list_pieces(source, architecture, vocab_rows), list(_list_extra_states(architecture)))
+
+
+def _write(folder: Path, pieces: Iterator[_Piece], extra_states: list[str]) -> int:
     tensors: dict[str, TensorStorageMetadata] = {}
     places: dict[MetadataIndex, _StorageInfo] = {}
     written = 0
     with (folder / _DATA).open("wb") as file:
-        for piece in _list_pieces(source, architecture, vocab_rows):
+        for piece in pieces:
             tensor = piece.read().reshape(piece.shape)
             whole = TensorStorageMetadata(TensorProperties(dtype=tensor.dtype), torch.Size(piece.size), [])
             chunk = ChunkStorageMetadata(torch.Size(piece.first), torch.Size(piece.shape))
@@ -73,7 +79,6 @@ def write_weights(source: TensorSource, architecture: ArchitectureConfig, folder
             place = _append(file, tensor.clone() if _is_a_part(tensor) else tensor)
             places[MetadataIndex(piece.key, chunk.offsets)] = place
             written += tensor.nbytes
-        extra_states = list(_list_extra_states(architecture))
         places |= {MetadataIndex(key): _append(file, _NO_EXTRA_STATE) for key in extra_states}
         _flush(file)
     state = {**tensors, **{key: BytesStorageMetadata() for key in extra_states}}
@@ -88,8 +93,8 @@ def _append(file: IO[bytes], value: Tensor | list[None]) -> _StorageInfo:
     try:
         torch.save(value, file)
     except RuntimeError as error:  # torch's archive ends itself after a failed write, and complains of that instead
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
+        if isinstance(error.__context__, OSError | KeyboardInterrupt):
+            raise error.__context__ from None
         raise
     return _StorageInfo(_DATA, offset, file.tell() - offset)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from qad_core.run.answer import Answer
+
 
 class _Fixed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,9 +60,4 @@ class ExportReport(_Fixed):
     verification: Verification
 
 
-class ExportAnswer(_Fixed):
-    """A report, or why there is none."""
-
-    report: ExportReport | None = None
-    error: str = ""
-    hint: str = ""
+ExportAnswer = Answer[ExportReport]

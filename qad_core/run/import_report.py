@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from qad_core.run.answer import Answer
+
 
 class _Fixed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,9 +38,4 @@ class ImportReport(_Fixed):
     """Resident memory at its highest, GiB; what the imported packages took at the start is not in it."""
 
 
-class ImportAnswer(_Fixed):
-    """A report, or why there is none."""
-
-    report: ImportReport | None = None
-    error: str = ""
-    hint: str = ""
+ImportAnswer = Answer[ImportReport]

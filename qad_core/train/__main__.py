@@ -57,21 +57,26 @@ def main(argv: Sequence[str] | None = None, *, started: float = STARTED) -> int:
 
 def explain_error(error: Exception) -> QadError | None:
     """The error as one that the user can act on; None for a bug of ours."""
-    import torch
-
     from qad_core.errors import ConfigError, QadError, explain_os_error
 
     if isinstance(error, QadError):
         return error
     if isinstance(error, OSError):
         return explain_os_error(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+    if is_out_of_memory(error):
         first = str(error).splitlines()[:1] or ["MemoryError"]
         return ConfigError(
             f"memory ran out: {first[0]}",
             "Take a smaller train.micro_batch_size or train.sequence_length, train.recompute=full, or a larger TP.",
         )
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of a GPU or of the machine."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _run(config: RunConfig, folder: RunFolder, reporter: Reporter, *, started: float, evaluate_only: bool) -> int:

@@ -36,12 +36,16 @@ def hold_block_scales(student: torch.nn.Module, weight_scales: Literal["mse", "f
     `enable_weight_cache` afterwards.
     """
     for weight, quantizer in _quantized_weights(student):
-        tensor_amax = quantizer._amax.detach().float().reshape(_tensor_amax_shape(weight))
-        block_amax = _SEARCHES[weight_scales](weight, tensor_amax)
-        del quantizer._amax  # another shape
-        quantizer.block_sizes = {**quantizer.block_sizes, "type": "static"}
-        quantizer.amax = block_amax
-        NVFP4StaticQuantizer.from_tensor_quantizer(quantizer, tensor_amax)
+        tensor_amax = _tensor_amax(weight, quantizer)
+        _make_static(quantizer, tensor_amax, _SEARCHES[weight_scales](weight, tensor_amax))
+    fit_block_scales(student)
+
+
+def make_room_for_block_scales(student: torch.nn.Module) -> None:
+    """Give each quantized weight static block scales of zero, in whose `_amax` saved ones are to be put."""
+    for weight, quantizer in _quantized_weights(student):
+        room = torch.zeros(_block_amax_shape(weight), dtype=torch.float32, device=weight.device)
+        _make_static(quantizer, _tensor_amax(weight, quantizer), room)
     fit_block_scales(student)
 
 
@@ -62,6 +66,17 @@ def fit_block_scales(student: torch.nn.Module) -> None:
             if isinstance(getattr(mlp.linear_fc1, "weight_quantizer", None), NVFP4StaticQuantizer):
                 # modelopt splits into gate and up what its patterns name, but they miss the prefix of a layer.
                 mlp._modelopt_state_keys = [_GATED_BLOCK_AMAX]
+
+
+def _make_static(quantizer: Any, tensor_amax: Tensor, block_amax: Tensor) -> None:
+    del quantizer._amax  # another shape
+    quantizer.block_sizes = {**quantizer.block_sizes, "type": "static"}
+    quantizer.amax = block_amax
+    NVFP4StaticQuantizer.from_tensor_quantizer(quantizer, tensor_amax)
+
+
+def _tensor_amax(weight: Tensor, quantizer: Any) -> Tensor:
+    return quantizer._amax.detach().float().reshape(_tensor_amax_shape(weight))
 
 
 def _quantized_weights(student: torch.nn.Module) -> Iterator[tuple[Tensor, Any]]:

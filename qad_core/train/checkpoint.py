@@ -20,16 +20,15 @@ from typing import Any, TypeVar
 
 import torch.distributed
 from megatron.core import dist_checkpointing
-from megatron.core.dist_checkpointing.core import CheckpointingException
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_sharded_modelopt_state
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch.distributed.checkpoint.api import CheckpointException
 
 from qad_core.config.megatron_folder import MANIFEST
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError, OutsideError
 from qad_core.models.megatron_writer import CONTENT
+from qad_core.models.saving import explained_disk, first_line
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
 from qad_core.train.block_scales import fit_block_scales
 from qad_core.train.distill import unwrap
@@ -37,6 +36,7 @@ from qad_core.train.optim import load_optimizer
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("qad")
+_SAVE_HINT = "free disk space or mend the folder and start again; the older checkpoints are untouched"
 _FINAL_NORM = "decoder.final_layernorm.weight"
 _DEFAULT_SHAPE = {
     name: field.default for name, field in ArchitectureConfig.model_fields.items() if not field.is_required()
@@ -90,19 +90,15 @@ class Checkpointer:
         if from_first_rank(lambda: is_whole(target)):
             return target
         try:
-            _on_first_rank(lambda: _make_empty(target))
-            dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
-            save_sharded_modelopt_state([unwrap(model)], target)
-            _on_first_rank(lambda: finish_checkpoint(target, progress.step, self.architecture))
-        except (torch.OutOfMemoryError, torch.distributed.DistError):
-            raise  # no fault of the disk
-        except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
+            with explained_disk(target, _SAVE_HINT):
+                _on_first_rank(lambda: _make_empty(target))
+                dist_checkpointing.save(_state(model, optimizer, scheduler, progress, loading=False), str(target))
+                save_sharded_modelopt_state([unwrap(model)], target)
+                _on_first_rank(lambda: finish_checkpoint(target, progress.step, self.architecture))
+        except OutsideError:
             if torch.distributed.get_rank() == 0:
                 shutil.rmtree(target, ignore_errors=True)
-            raise OutsideError(
-                f"checkpoint {target} could not be written: {_first_line(error)}",
-                "free disk space or mend the folder and start again; the older checkpoints are untouched",
-            ) from error
+            raise
         if torch.distributed.get_rank() == 0:
             self._remove_old(target)
         return target
@@ -171,13 +167,9 @@ def save_student(student: Any, target: Path) -> None:
     Raises OutsideError where the disk does not take them.
     """
     _collect_results_in_process()
-    try:
+    with explained_disk(target, "free disk space and start again"):
         dist_checkpointing.save(student.sharded_state_dict(), str(target), content_metadata=CONTENT)
         save_sharded_modelopt_state([student], target)
-    except (OSError, CheckpointException, CheckpointingException) as error:
-        raise OutsideError(
-            f"checkpoint {target} could not be written: {_first_line(error)}", "free disk space and start again"
-        ) from error
 
 
 def finish_checkpoint(target: Path, step: int, architecture: dict[str, Any], tracked: str | None = None) -> None:
@@ -230,7 +222,7 @@ def _explained_damage(checkpoint: Path) -> Generator[None]:
         raise  # no fault of the file
     except Exception as error:
         raise ModelError(
-            f"checkpoint {checkpoint} cannot be loaded: {_first_line(error)}",
+            f"checkpoint {checkpoint} cannot be loaded: {first_line(error)}",
             "it is damaged: move it out of the run folder, and the run goes on from the one before",
         ) from error
 
@@ -294,12 +286,3 @@ def _iteration_folders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
-def _first_line(error: BaseException) -> str:
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if isinstance(root, CheckpointException):  # its own text names the ranks, and not what befell them
-        root = next((failure for failure, _ in root.failures.values()), root)
-    return f"{type(root).__name__}: {root}".splitlines()[0][:300]

@@ -3,23 +3,26 @@
 Owns the order: load a whole checkpoint into one process, whatever layout it was saved under; write beside the target;
 verify what was written; rename. Names and packing are `models/hf_export.py`'s, the checks `models/hf_verify.py`'s and
 `models/hf_logits.py`'s. Neither teacher nor optimizer is built. Errors are caught in `main`, once; the file of --answer
-gets what came of it.
+gets what came of it. On a GPU that has too little memory free, the process starts anew without GPUs.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from qad_core.config.architecture import with_architecture
+import torch
+
+from qad_core.config.architecture import config_folder, with_architecture
 from qad_core.config.load import read_resolved
 from qad_core.config.paths import BYTES, resolve_tokenizer, resolve_weights
-from qad_core.errors import BugError, ExitCode, ModelError, RunError
+from qad_core.errors import BugError, ExitCode, ModelError, OutsideError, QadError, RunError
 from qad_core.models.hf_export import TensorForm, is_quantized, list_exported_tensors, write_shards
 from qad_core.models.hf_export_config import (
     GENERATION_NAME,
@@ -34,7 +37,7 @@ from qad_core.models.hf_verify import ExportedTensors, check_configs, check_tens
 from qad_core.models.tokenizer import load_tokenizer
 from qad_core.run.export_report import ExportAnswer, ExportReport, Verification
 from qad_core.run.folder import RunFolder
-from qad_core.train.__main__ import explain_error
+from qad_core.train.__main__ import explain_error, is_out_of_memory
 from qad_core.train.exported_student import Student, choose_tokens, find_checkpoint, load_student
 from qad_core.train.parallel import shut_down_parallel
 
@@ -44,16 +47,41 @@ _MOST_NAMED = 8
 def main() -> int:
     """Export, answer, and return the exit code."""
     arguments = _parse_arguments()
+    run = RunFolder(arguments.run_folder.resolve())
     try:
-        report = export_run(RunFolder(arguments.run_folder.resolve()), arguments.out.absolute(), arguments.step)
+        if torch.cuda.is_available() and read_resolved(run.config).config.cluster.device == "cpu":
+            _start_without_gpus("the run's cluster.device is cpu")
+        report = export_run(run, arguments.out.absolute(), arguments.step)
         answer, code = ExportAnswer(report=report), ExitCode.DONE
+    except torch.OutOfMemoryError as error:
+        _start_without_gpus(f"the GPU has too little memory free ({_first_line(error)})")
     except Exception as error:
-        explained = explain_error(error)
+        explained = _explain(error)
         if explained is None:
             raise
         answer, code = ExportAnswer(error=explained.message, hint=explained.hint), explained.exit_code
     arguments.answer.write_text(answer.model_dump_json(), encoding="utf-8")
     return int(code)
+
+
+def _start_without_gpus(why: str) -> NoReturn:
+    """Begin this process again where torch sees no GPU: megatron-core computes on every one that it sees."""
+    _say(f"{why}: exporting on the CPU")
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+
+
+def _explain(error: Exception) -> QadError | None:
+    """As `explain_error`; the machine's memory, too, may run out, also while a checkpoint is loaded."""
+    if is_out_of_memory(error) or (error.__cause__ is not None and is_out_of_memory(error.__cause__)):
+        return OutsideError(
+            f"the machine's memory ran out: {_first_line(error) or 'MemoryError'}",
+            "Export on a machine that holds the student's weights once, and some GiB more.",
+        )
+    return explain_error(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def export_run(run: RunFolder, out: Path, step: int | None = None) -> ExportReport:
@@ -103,7 +131,7 @@ def write_export(student: Student, folder: Path) -> list[str]:
     model, root = student.config.model, student.config.paths.models_root
     named, weights = resolve_tokenizer(model, root), resolve_weights(model, root)
     tokenizer = load_tokenizer(named, weights)
-    source = weights if isinstance(weights, Path) and weights.is_dir() else None
+    source = config_folder(weights) if isinstance(weights, Path) and weights.is_dir() else None
     write_configs(
         folder,
         student.architecture,

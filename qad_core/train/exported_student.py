@@ -6,6 +6,8 @@ is run on to compare an export with it.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from qad_core.models.arch import make_transformer_config
 from qad_core.models.spec import HiddenStatesGPTModel, build_gpt_model
 from qad_core.run.folder import iteration_folder
 from qad_core.train.checkpoint import Checkpointer, is_whole, newest_whole, step_of, weights_dtype, whole_steps
-from qad_core.train.parallel import initialize_parallel
+from qad_core.train.parallel import RankContext, initialize_parallel
 from qad_core.train.quantize import verify_quantized
 
 _SEQUENCES, _TOKENS = 4, 32
@@ -52,7 +54,8 @@ def load_student(config: RunConfig, checkpoint: Path) -> Student:
     """Load the student that was saved under any layout; this process becomes its only rank.
 
     It is on the GPU where torch sees one, and in the dtype of the checkpoint, whatever this machine prefers. Raises
-    ModelError for a student that is not quantized, and as a Checkpointer.
+    ModelError for a student that is not quantized, and as a Checkpointer, and RunError for a checkpoint that is removed
+    meanwhile.
     """
     if config.quantization.format == "none":
         raise ModelError(
@@ -62,7 +65,16 @@ def load_student(config: RunConfig, checkpoint: Path) -> Student:
     architecture = config.model.architecture
     assert architecture is not None
     context = initialize_parallel(ParallelismConfig(), seed=config.train.seed)
-    context = replace(context, params_dtype=weights_dtype(checkpoint))
+    with _explained_removal(checkpoint):
+        context = replace(context, params_dtype=weights_dtype(checkpoint))
+        model = _load(config, architecture, context, checkpoint)
+    enable_weight_cache(model)  # the short way to our backend, which static scales need
+    return Student(config, architecture, model.eval(), context.params_dtype, step_of(checkpoint))
+
+
+def _load(
+    config: RunConfig, architecture: ArchitectureConfig, context: RankContext, checkpoint: Path
+) -> HiddenStatesGPTModel:
     shape = make_transformer_config(architecture, ParallelismConfig(), params_dtype=context.params_dtype)
     model = build_gpt_model(architecture, shape, context)
     checkpointer = Checkpointer(checkpoint.parent, architecture.model_dump(mode="json"), keep_last=1)
@@ -70,8 +82,21 @@ def load_student(config: RunConfig, checkpoint: Path) -> Student:
     checkpointer.restore_quantizers(model, checkpoint)
     checkpointer.load_weights(model, checkpoint)
     verify_quantized(model, activations=config.quantization.activations)
-    enable_weight_cache(model)  # the short way to our backend, which static scales need
-    return Student(config, architecture, model.eval(), context.params_dtype, step_of(checkpoint))
+    return model
+
+
+@contextmanager
+def _explained_removal(checkpoint: Path) -> Generator[None]:
+    """Of a checkpoint that was whole when it was chosen."""
+    try:
+        yield
+    except (ModelError, OSError) as error:
+        if is_whole(checkpoint):
+            raise
+        raise RunError(
+            f"{checkpoint} is not whole any more: the run goes on, and may have removed it (checkpoint.keep_last)",
+            "Export again, which takes the newest; or raise checkpoint.keep_last.",
+        ) from error
 
 
 def find_checkpoint(checkpoints: Path, step: int | None) -> Path:

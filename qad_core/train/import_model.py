@@ -11,22 +11,22 @@ from __future__ import annotations
 import argparse
 import logging
 import resource
-import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from qad_core.config.architecture import with_architecture
 from qad_core.config.data_paths import prepared_blend_path
 from qad_core.config.load import read_resolved
-from qad_core.config.megatron_folder import RELEASE, find_iteration
+from qad_core.config.megatron_folder import RELEASE, find_iteration, list_places_beside
 from qad_core.config.paths import BYTES, resolve_tokenizer, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, RunConfig
 from qad_core.data.prepare import prepare_dataset
-from qad_core.errors import ConfigError, ExitCode, ModelError, RunError
+from qad_core.errors import ConfigError, ExitCode, ModelError
 from qad_core.models.hf_import import check_tensors, load_hf_weights
-from qad_core.models.hf_tensors import list_expected_tensors
+from qad_core.models.hf_tensors import layer_prefix, list_expected_tensors
 from qad_core.models.hub_model import download_model
 from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.megatron_writer import write_weights
@@ -34,6 +34,7 @@ from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.models.tensor_sources import TensorSource, open_tensor_source
 from qad_core.models.tokenizer import load_tokenizer
 from qad_core.run.import_report import ImportAnswer, ImportReport
+from qad_core.run.new_folder import new_folder, refuse_taken
 from qad_core.train.__main__ import explain_error
 from qad_core.train.batches import BatchLayout
 from qad_core.train.checkpoint import finish_checkpoint, save_student
@@ -42,7 +43,8 @@ from qad_core.train.report import log
 from qad_core.train.session import build_plain_model, calibrate_student, open_datasets, take_student_quantizers
 
 Quantization = Literal["none", "calibrated", "kept"]
-_STEP = 0
+_EXAMPLE = f"{layer_prefix(0)}self_attn.o_proj.weight"
+"""A weight whose dtype is that of a model."""
 
 
 def main() -> int:
@@ -67,27 +69,24 @@ def main() -> int:
 def import_model(
     config: RunConfig, out: Path, *, hub: str | None = None, quantize: bool = False, pad_vocab_to: int = 1
 ) -> ImportReport:
-    """Write the model of a config to `out`, a new or empty folder; what a failure has written is removed again.
+    """Write the model of a config to `out`, a new or empty folder, in which nothing appears before it is whole.
 
     `hub` is fetched from the Hugging Face hub in place of the config's weights. With `quantize` the student is
     calibrated on the config's dataset. Raises RunError for a folder that is not empty, ConfigError or ModelError for a
     model that does not fit.
     """
     started, at_start = time.monotonic(), _resident_gib()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is there and not empty", "Name another folder, or remove this one.")
+    refuse_taken(out)
     if hub is not None:
         config = _with_hub_model(config, hub)
     architecture, source = _open_source(config)
-    try:
-        target = out / RELEASE
-        target.mkdir(parents=True)
+    with new_folder(out) as folder:
+        target = folder / RELEASE
+        target.mkdir()
         quantization, rows = _write(config, source, architecture, target, quantize=quantize, multiple=pad_vocab_to)
-        tokenizer_files = _copy_tokenizer(config, out)
-        finish_checkpoint(target, _STEP, architecture.model_dump(mode="json"), tracked=RELEASE)
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        tokenizer_files = _copy_tokenizer(config, folder)
+        step = 0 if quantization == "calibrated" else _steps_of(source)
+        finish_checkpoint(target, step, architecture.model_dump(mode="json"), tracked=RELEASE)
     return ImportReport(
         out=str(out),
         source=hub or source.description,
@@ -95,7 +94,7 @@ def import_model(
         num_layers=architecture.num_layers,
         parameters=_count_parameters(architecture),
         vocab_rows=rows,
-        bytes=sum(path.stat().st_size for path in target.rglob("*") if path.is_file()),
+        bytes=sum(path.stat().st_size for path in (out / RELEASE).rglob("*") if path.is_file()),
         quantization=quantization,
         tokenizer_files=tuple(tokenizer_files),
         seconds=time.monotonic() - started,
@@ -122,6 +121,11 @@ def _open_source(config: RunConfig) -> tuple[ArchitectureConfig, TensorSource]:
     source = open_tensor_source(weights, architecture, config.model.random_seed)
     check_tensors(source, architecture)
     return architecture, source
+
+
+def _steps_of(source: TensorSource) -> int:
+    """Optimizer steps that a checkpoint of weights went through, so that an import is no way to forget them."""
+    return source.saved.iteration if isinstance(source, MegatronSource) and source.saved.is_trained else 0
 
 
 def _write(
@@ -151,7 +155,10 @@ def _write(
 
 
 def _write_student(config: RunConfig, source: TensorSource, architecture: ArchitectureConfig, target: Path) -> None:
-    """Write a whole student, built in this process, with its source's quantizers or those of calibration here."""
+    """Write a whole student, built in this process, with its source's quantizers or those of calibration here.
+
+    It is saved in its source's dtype, whatever this machine would train in, unless calibration took a narrower one.
+    """
     changes = {
         "model": config.model.model_copy(update={"architecture": architecture}),
         "parallelism": ParallelismConfig(),
@@ -161,18 +168,33 @@ def _write_student(config: RunConfig, source: TensorSource, architecture: Archit
     context = initialize_parallel(
         config.parallelism, device=config.cluster.device, precision=config.train.precision, seed=config.train.seed
     )
+    stored = source.read(_EXAMPLE).dtype
+    if isinstance(source, MegatronSource) and source.is_quantized:
+        context = replace(context, params_dtype=stored)  # nothing is computed in it
     try:
         student = build_plain_model(config, context, architecture)
         load_hf_weights(student, source, architecture, context)
+        _refuse_broken(student, source)
         _quantize(student, source, config, context)
+        if stored.itemsize < context.params_dtype.itemsize:
+            for parameter in student.parameters():
+                parameter.data = parameter.data.to(stored)
         save_student(student, target)
     finally:
         shut_down_parallel()
 
 
+def _refuse_broken(student: HiddenStatesGPTModel, source: TensorSource) -> None:
+    for name, parameter in student.named_parameters():
+        if not parameter.isfinite().all():
+            raise ModelError(
+                f"{source.description}: {name} holds NaN or infinite numbers", "Fetch or save the weights again."
+            )
+
+
 def _quantize(student: HiddenStatesGPTModel, source: TensorSource, config: RunConfig, context: RankContext) -> None:
     if isinstance(source, MegatronSource) and source.is_quantized:
-        take_student_quantizers(student, source, config)
+        take_student_quantizers(student, source, config, context)
         return
     _prepare_tokens(config)
     log.info("calibrating on %d sequences of %s", config.quantization.calibration_sequences, config.dataset.name)
@@ -199,7 +221,8 @@ def _copy_tokenizer(config: RunConfig, out: Path) -> list[str]:
 
     weights = resolve_weights(config.model, config.paths.models_root)
     if isinstance(weights, Path) and weights.is_dir():
-        copy_files(out, weights, (CONFIG_NAME, GENERATION_NAME))
+        for place in reversed(list_places_beside(weights)):  # the nearest last: it counts
+            copy_files(out, place, (CONFIG_NAME, GENERATION_NAME))
     try:
         place = resolve_tokenizer(config.model, config.paths.models_root)
         if place == BYTES:

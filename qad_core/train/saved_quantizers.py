@@ -14,30 +14,40 @@ import torch
 from megatron.core.transformer.moe.moe_layer import MoELayer
 from torch import Tensor
 
-from qad_core.config.schema import QuantizationConfig
+from qad_core.config.schema import ArchitectureConfig, QuantizationConfig
 from qad_core.errors import ModelError
 from qad_core.kernels.nvfp4_backend import nvfp4_config, register_nvfp4_backend
+from qad_core.models.hf_import import load_block_amax
 from qad_core.models.megatron_names import EXPERT_LINEARS, LINEARS
 from qad_core.models.megatron_source import MegatronSource, QuantizerKind
 from qad_core.models.spec import HiddenStatesGPTModel
-from qad_core.train.block_scales import hold_block_scales
+from qad_core.train.block_scales import hold_block_scales, make_room_for_block_scales
 from qad_core.train.expert_quantizers import set_weight_amax
+from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import verify_quantized
 
 
 def take_saved_quantizers(
-    student: HiddenStatesGPTModel, source: MegatronSource, quantization: QuantizationConfig
+    student: HiddenStatesGPTModel,
+    source: MegatronSource,
+    quantization: QuantizationConfig,
+    architecture: ArchitectureConfig,
+    context: RankContext,
 ) -> list[str]:
     """Convert a student that has its weights, on every rank, with the amax that `source` has of it.
 
     Returns this rank's linears whose weight amax was not saved and comes from the weight itself. Raises ModelError,
-    naming it, for a linear whose input amax was not saved. Static block scales are found for the weights as they are.
+    naming it, for a linear whose input amax was not saved. Static block scales are held as they were saved; where none
+    were, those that the config wants are found for the weights as they are.
     """
     register_nvfp4_backend()
     with torch.no_grad():
         mtq.quantize(student, nvfp4_config(activations=quantization.activations), None)
         recomputed = [name for layer in student.decoder.layers for name in _take_layer(layer, source, quantization)]
-        if quantization.weight_scales != "max":
+        if source.has_block_scales:
+            make_room_for_block_scales(student)
+            load_block_amax(student, source, architecture, context)
+        elif quantization.weight_scales != "max":
             hold_block_scales(student, quantization.weight_scales)
     verify_quantized(student, activations=quantization.activations)
     return recomputed

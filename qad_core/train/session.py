@@ -164,14 +164,18 @@ def calibrate_student(
     return unseen
 
 
-def take_student_quantizers(student: HiddenStatesGPTModel, source: MegatronSource, config: RunConfig) -> None:
+def take_student_quantizers(
+    student: HiddenStatesGPTModel, source: MegatronSource, config: RunConfig, context: RankContext
+) -> None:
     """Quantize a student that has its weights by the amax saved with them, and say what was not saved."""
-    recomputed = take_saved_quantizers(student, source, config.quantization)
+    recomputed = take_saved_quantizers(student, source, config.quantization, _architecture(config), context)
     if recomputed:
         log.warning(
             "the amax of %d weights was not saved and is the weights' own: %s ...", len(recomputed), recomputed[0]
         )
-    if config.quantization.weight_scales != "max":
+    if source.has_block_scales:
+        log.info("block scales are held as they were saved")
+    elif config.quantization.weight_scales != "max":
         log.info("block scales (%s) are found anew for the weights as they are", config.quantization.weight_scales)
 
 
@@ -206,7 +210,12 @@ def _quantize(
         return
     if isinstance(source, MegatronSource) and source.is_quantized:
         reporter.phase("calibrating", f"done before: amax from {source.description}")
-        take_student_quantizers(student, source, config)
+        if source.has_block_scales and config.quantization.weight_scales == "max":
+            raise ModelError(
+                f"{source.description} holds static block scales, and quantization.weight_scales is max",
+                "Set it to what they were made with, mse or four_over_six, and they are held as they were saved.",
+            )
+        take_student_quantizers(student, source, config, context)
         return
     reporter.phase("calibrating", f"{config.quantization.calibration_sequences} sequences")
     reporter.keep_unseen(calibrate_student(student, config, context, datasets, layout))

@@ -12,6 +12,7 @@ from qad_core.config.architecture import student_architecture
 from qad_core.config.checks import check_config
 from qad_core.config.load import load_experiment
 from qad_core.config.megatron_folder import find_iteration
+from qad_core.config.paths import resolve_tokenizer
 from qad_core.config.problems import Problem
 from qad_core.errors import ConfigError
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
@@ -92,6 +93,23 @@ def test_a_trained_student_is_refused_as_a_teacher_and_one_before_any_step_is_no
     make_iteration(folder / "release")
     (folder / TRACKER_NAME).write_text("release")
     assert problems_of(folder, "student after") == []
+
+
+def test_an_import_of_a_trained_student_is_refused_as_a_teacher_too(folder: Path) -> None:
+    make_iteration(folder / "release")
+    (folder / TRACKER_NAME).write_text("release")
+    (folder / "release" / "checkpoint.json").write_text('{"step": 200}')
+    assert [problem.where for problem in problems_of(folder, "student after 200 steps")] == ["model.teacher_weights"]
+    (folder / "release" / "checkpoint.json").write_text('{"step": "many"}')
+    with pytest.raises(ConfigError, match=r"checkpoint\.json does not say after how many steps"):
+        find_iteration(folder)
+
+
+def test_a_tokenizer_is_found_beside_an_iteration_that_is_named_itself(folder: Path) -> None:
+    (folder / "tokenizer.json").touch()
+    for weights in (folder, folder / "iter_0000100"):
+        config = load_experiment("tiny", [f"model.weights={weights}", "model.tokenizer=null"], {}).config
+        assert resolve_tokenizer(config.model, config.paths.models_root) == folder
 
 
 def problems_of(weights: Path, said: str, *overrides: str) -> list[Problem]:

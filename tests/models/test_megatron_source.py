@@ -18,7 +18,7 @@ from modelopt.torch.opt.plugins import save_sharded_modelopt_state
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
-from qad_core.errors import ModelError
+from qad_core.errors import ModelError, OutsideError
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.hf_import import check_tensors, load_hf_weights
 from qad_core.models.megatron_source import MegatronSource
@@ -206,6 +206,14 @@ def test_a_damaged_checkpoint_is_named(written: Path) -> None:
     (written / "release" / ".metadata").write_bytes(b"x" * 100)
     with pytest.raises(ModelError, match=r"release cannot be read"):
         read(written, QWEN3)
+
+
+def test_a_full_disk_is_the_outsides_fault_whichever_file_it_hits(tmp_path: Path) -> None:
+    for name in ("common.pt", "metadata.json", ".metadata", "__0_0.distcp"):
+        folder = _make(tmp_path / "release")
+        (folder / name).symlink_to("/dev/full")
+        with pytest.raises(OutsideError, match=r"release could not be written: .*\n  Free disk space"):
+            write_weights(RandomSource(QWEN3, seed=5), QWEN3, folder, PADDED_ROWS)
 
 
 def _build(architecture: ArchitectureConfig, context: RankContext) -> Any:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from qad_core.models.hf_logits import compare_logits
 from qad_core.models.hf_parts import QuantizedLinear, list_parts
 from qad_core.models.hf_verify import ExportedTensors
 from qad_core.run.export_report import ExportAnswer
-from qad_core.run.folder import RunFolder
-from qad_core.train import export
+from qad_core.run.folder import TRACKER_NAME, RunFolder
+from qad_core.train import export, exported_student
+from qad_core.train.checkpoint import weights_dtype
 from qad_core.train.exported_student import Student, choose_tokens, find_checkpoint, load_student
 from qad_core.train.parallel import shut_down_parallel
 from tests.train.expert_runs import TINY_MOE, Layout, do_jobs, make_job
@@ -196,6 +198,94 @@ def test_what_cannot_be_exported_is_refused_in_words(dense: RunFolder, tmp_path:
         load_student(plain, find_checkpoint(dense.checkpoints(MODEL), None))
 
 
+def test_a_checkpoint_that_is_removed_while_it_is_loaded_is_not_called_damaged(
+    dense: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_resolved(dense.config).config
+    checkpoint = Path(shutil.copytree(find_checkpoint(dense.checkpoints(MODEL), None), tmp_path / "iter_0000002"))
+
+    def remove_and_read(checkpoint: Path) -> torch.dtype:
+        shutil.rmtree(checkpoint)
+        return weights_dtype(checkpoint)
+
+    monkeypatch.setattr(exported_student, "weights_dtype", remove_and_read)
+    with pytest.raises(RunError, match="may have removed it") as raised:
+        load_student(config, checkpoint)
+    shut_down_parallel()
+    assert "Export again" in raised.value.hint
+
+
+def test_a_full_gpu_or_a_run_on_the_cpu_starts_the_export_anew_without_gpus(
+    dense: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class StartedAnew(BaseException):
+        pass
+
+    def note(_program: str, argv: list[str], environment: dict[str, str]) -> None:
+        assert argv == sys.orig_argv and environment["CUDA_VISIBLE_DEVICES"] == ""
+        raise StartedAnew
+
+    monkeypatch.setattr("os.execve", note)
+    with pytest.raises(StartedAnew):
+        export_failing_with(
+            torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\n..."), dense, tmp_path, monkeypatch
+        )
+    assert "(CUDA out of memory. Tried 2 GiB): exporting on the CPU" in capsys.readouterr().err
+    config = read_resolved(dense.config).config
+    on_cpu = config.model_copy(update={"cluster": config.cluster.model_copy(update={"device": "cpu"})})
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(dump_resolved(ResolvedConfig(on_cpu, {})), encoding="utf-8")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(StartedAnew):
+        export_failing_with(AssertionError(), folder, tmp_path, monkeypatch)
+    assert "the run's cluster.device is cpu: exporting on the CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_machine_without_the_memory_is_told_what_an_export_needs(
+    is_wrapped: bool, dense: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error: Exception = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    if is_wrapped:  # as the loading of a checkpoint explains whatever befalls it
+        wrapped = ModelError("checkpoint cannot be loaded", "it is damaged")
+        wrapped.__cause__ = error
+        error = wrapped
+    code, answer = export_failing_with(error, dense, tmp_path, monkeypatch)
+    assert code == ExitCode.OUTSIDE_FAILED and "memory ran out" in answer.error
+    assert "holds the student's weights once" in answer.hint
+
+
+def test_the_model_that_an_imported_checkpoint_started_from_lies_beside_it(student: Student, tmp_path: Path) -> None:
+    imported = tmp_path / "imported"
+    iteration = imported / "iter_0000001"
+    iteration.mkdir(parents=True)
+    for name in (".metadata", "metadata.json"):
+        (iteration / name).write_text("{}")
+    (imported / "config.json").write_text('{"eos_token_id": [7, 9], "bos_token_id": 3}')
+    (imported / "generation_config.json").write_text('{"top_k": 20}')
+    (imported / TRACKER_NAME).write_text("1")
+    for weights in (imported, iteration):
+        model = student.config.model.model_copy(update={"weights": str(weights)})
+        config = student.config.model_copy(update={"model": model})
+        out = tmp_path / f"out-{weights.name}"
+        out.mkdir()
+        export.write_export(replace(student, config=config), out)
+        assert json.loads((out / "config.json").read_text())["eos_token_id"] == [7, 9]
+        assert json.loads((out / "generation_config.json").read_text()) == {"top_k": 20}
+
+
+def test_a_sign_of_zero_is_a_bit_of_a_plain_tensor(student: Student, copy: Path) -> None:
+    name, norm = "model.norm.weight", student.model.decoder.final_layernorm
+    assert norm is not None
+    with torch.no_grad():
+        norm.weight[5] = 0.0
+    tensors = load_file(copy / ONE_SHARD)
+    tensors[name][5] = -0.0
+    save_file(tensors, copy / ONE_SHARD)
+    with pytest.raises(ModelError, match=f"{name} differs from the student's in 1 of 128 values"):
+        export.verify_export(student, copy)
+
+
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(dense: RunFolder, tmp_path: Path) -> None:
     answer = tmp_path / "answer.json"
     command = [sys.executable, "-m", "qad_core.train.export", str(dense.path), "--out", str(tmp_path / "out" / "put")]
@@ -205,6 +295,20 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(dense: RunFolder, tmp_p
     said = ExportAnswer.model_validate_json(answer.read_bytes())
     assert "could not be written" in said.error and "space" in said.hint
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def export_failing_with(
+    error: BaseException, run: RunFolder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, ExportAnswer]:
+    """Exit code and answer of an export in which something is raised."""
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    answer = folder / "answer.json"
+    monkeypatch.setattr(export, "export_run", fail)
+    monkeypatch.setattr(sys, "argv", ["export", str(run.path), "--out", str(folder / "out"), "--answer", str(answer)])
+    return export.main(), ExportAnswer.model_validate_json(answer.read_bytes())
 
 
 def plain_weight(student: Student, module: str) -> torch.Tensor:

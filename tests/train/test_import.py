@@ -24,15 +24,23 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from qad_core.cli import main
 from qad_core.config.load import load_experiment
-from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, RunConfig
+from qad_core.config.megatron_folder import find_iteration, quantized_teacher_problem, read_manifest_architecture
+from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, QuantizationConfig, RunConfig
 from qad_core.errors import ExitCode, ModelError, RunError
+from qad_core.models.arch import make_transformer_config
+from qad_core.models.hf_export import is_quantized
+from qad_core.models.hf_import import load_hf_weights
 from qad_core.models.megatron_names import EXPERT_LINEARS, LINEARS
 from qad_core.models.megatron_source import MegatronSource
+from qad_core.models.spec import build_gpt_model
 from qad_core.models.tensor_sources import open_tensor_source
+from qad_core.train.checkpoint import save_student
 from qad_core.train.import_model import import_model
 from qad_core.train.parallel import initialize_parallel, shut_down_parallel
+from qad_core.train.saved_quantizers import take_saved_quantizers
 from tests.models.gguf_file import write_gguf
 from tests.models.small_models import ARCHITECTURES, QWEN3, load_model, save_transformers_model
+from tests.ranks import run_on_ranks
 from tests.train.tiny_run import REPOSITORY, comparable_metrics, make_run, output_of, train
 
 CALIBRATION = ("train.sequence_length=32", "train.train_samples=64", "quantization.calibration_sequences=8")
@@ -129,6 +137,93 @@ def test_a_quantized_checkpoint_keeps_its_amax(quantized: tuple[Path, Architectu
     assert report.quantization == "kept"
     assert read_amax(tmp_path / "out", architecture) == read_amax(folder, architecture)
     assert None not in read_amax(folder, architecture)
+
+
+def test_an_import_keeps_the_dtype_and_the_steps_of_a_trained_student(tmp_path: Path) -> None:
+    config = config_of("model=tiny", *CALIBRATION, f"paths.data_cache={tmp_path}", "train.precision=bf16")
+    import_model(config, tmp_path / "made", quantize=True)
+    manifest = tmp_path / "made" / "release" / "checkpoint.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "step": 40}))
+    config = config_of("model.name=a", f"model.weights={tmp_path / 'made'}", "train.precision=fp32")
+    import_model(config, tmp_path / "kept")
+    saved = find_iteration(tmp_path / "kept")
+    assert saved is not None and saved.iteration == 40 and quantized_teacher_problem(saved) is not None
+    source = open_tensor_source(tmp_path / "kept", read_manifest_architecture(manifest), seed=0)
+    assert isinstance(source, MegatronSource)
+    assert {source.read(name).dtype for name in source.shapes} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-moe"])
+def test_static_block_scales_are_taken_as_saved_under_any_layout(name: str, tmp_path: Path) -> None:
+    overrides = ("model.architecture.num_layers=2", "quantization.weight_scales=mse", f"paths.data_cache={tmp_path}")
+    config = config_of(f"model={name}", *CALIBRATION, *overrides)
+    architecture = config.model.architecture
+    assert architecture is not None
+    import_model(config, tmp_path / "made", quantize=True)
+    import_model(config_of("model.name=a", f"model.weights={tmp_path / 'made'}"), tmp_path / "kept")
+    run_on_ranks(_take_and_save, 2, architecture, tmp_path / "made", tmp_path / "ranks" / "iter_0000001")
+    expected = _read_block_amax(tmp_path / "made", architecture)
+    assert expected and all(amax.any() for amax in expected.values())
+    for folder in (tmp_path / "kept", tmp_path / "ranks" / "iter_0000001"):
+        found = _read_block_amax(folder, architecture)
+        assert [one for one in expected if not torch.equal(found[one], expected[one])] == []
+
+
+def _read_block_amax(folder: Path, architecture: ArchitectureConfig) -> dict[str, torch.Tensor]:
+    """The block amax of every weight of a linear."""
+    source = open_tensor_source(folder, architecture, seed=0)
+    assert isinstance(source, MegatronSource) and source.has_block_scales
+    return {one: source.read_block_amax(one) for one in source.shapes if is_quantized(one)}
+
+
+def _take_and_save(architecture: ArchitectureConfig, source: Path, target: Path) -> None:
+    parallelism = ParallelismConfig(tensor_model_parallel_size=2)
+    context = initialize_parallel(parallelism, device="cpu", precision="fp32")
+    shape = make_transformer_config(architecture, parallelism, params_dtype=torch.float32)
+    student = build_gpt_model(architecture, shape, context)
+    saved = open_tensor_source(source, architecture, seed=0)
+    assert isinstance(saved, MegatronSource)
+    load_hf_weights(student, saved, architecture, context)
+    take_saved_quantizers(student, saved, QuantizationConfig(), architecture, context)
+    target.mkdir(parents=True, exist_ok=True)
+    torch.distributed.barrier()
+    save_student(student, target)
+    shut_down_parallel()
+
+
+def test_a_run_that_would_drop_static_block_scales_is_refused(tmp_path: Path, data_cache: Path) -> None:
+    scales = "quantization.weight_scales=mse"
+    config = config_of("model=tiny", *CALIBRATION, scales, f"paths.data_cache={data_cache}")
+    import_model(config, tmp_path / "out", quantize=True)
+    run = make_run(tmp_path / "run", data_cache, (f"model.weights={tmp_path / 'out'}",))
+    assert train(run) == ExitCode.USER_ERROR
+    assert "holds static block scales, and quantization.weight_scales is max" in output_of(run)
+
+
+def test_what_a_killed_import_left_is_replaced_and_a_folder_of_somebodys_is_kept(tmp_path: Path) -> None:
+    config, partial = config_of("model=tiny"), tmp_path / "out.partial"
+    (partial / "release").mkdir(parents=True)
+    with pytest.raises(RunError, match="is in the way"):
+        import_model(config, tmp_path / "out")
+    assert (partial / "release").is_dir()
+    (partial / ".unfinished").touch()
+    import_model(config, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    (tmp_path / "made").mkdir()
+    (tmp_path / "link").symlink_to("made")
+    import_model(config, tmp_path / "link")
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == sorted(
+        path.name for path in (tmp_path / "out").iterdir()
+    )
+
+
+def test_what_goes_with_an_iteration_that_is_named_itself_is_copied_too(tmp_path: Path) -> None:
+    save_transformers_model(QWEN3, tmp_path / "model")
+    _save_tokenizer(tmp_path / "model")
+    import_model(config_of("model.name=a", f"model.weights={tmp_path / 'model'}"), tmp_path / "first")
+    config = config_of("model.name=a", f"model.weights={tmp_path / 'first' / 'release'}")
+    assert "tokenizer.json" in import_model(config, tmp_path / "second").tokenizer_files
+    assert (tmp_path / "second" / "config.json").is_file()
 
 
 def test_an_input_amax_that_is_missing_is_named_and_a_weights_is_its_own(
