@@ -13,9 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from qad_core.config.schema import ArchitectureConfig
+from qad_core.config.yaml_file import read_yaml
 from qad_core.errors import ExitCode
+from tests.models.small_models import save_transformers_model
 from tests.train.tiny_run import REPOSITORY
 
 
@@ -26,30 +28,9 @@ def qad_core(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
-def save_mixture(folder: Path) -> None:
-    """A Qwen3-MoE of the shape of configs/models/tiny-moe.yaml, as transformers saves one."""
-    torch.manual_seed(0)
-    config = Qwen3MoeConfig(
-        num_hidden_layers=4,
-        hidden_size=128,
-        intermediate_size=256,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        vocab_size=512,
-        max_position_embeddings=2048,
-        num_experts=16,
-        num_experts_per_tok=2,
-        moe_intermediate_size=64,
-        norm_topk_prob=True,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        initializer_range=0.1,
-    )
-    Qwen3MoeForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-
-
 def test_a_mixture_goes_from_transformers_through_two_layouts_to_a_verified_nvfp4_folder(tmp_path: Path) -> None:
-    save_mixture(tmp_path / "moe")
+    shape = read_yaml(REPOSITORY / "configs" / "models" / "tiny-moe.yaml").values["architecture"]
+    save_transformers_model(ArchitectureConfig.model_validate(shape), tmp_path / "moe")
     imported = qad_core("import", "moe", "--out", "imported", folder=tmp_path)
     assert imported.returncode == 0, imported.stderr[-2000:]
     settings = (
