@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qad_core.commands.output import console, print_json
+from qad_core.config.checks import check_values
 from qad_core.config.library import ConfigLibrary, find_library
 from qad_core.config.load import dump_resolved, load_experiment
 from qad_core.config.paths import expand_user
+from qad_core.config.problems import InvalidConfigError, Problem
 from qad_core.config.value_text import value_text
 from qad_core.errors import ConfigError, ExitCode
 from qad_core.launch.alone import STANDARD_ERROR, STANDARD_OUTPUT, run_alone
@@ -56,6 +58,8 @@ def import_model(model: str, out: Path, overrides: Sequence[str], options: Impor
     source, hub = _source_overrides(model, find_library(os.environ))
     settings = [*source, f"dataset={options.dataset or _DATASET}", *overrides]
     resolved = load_experiment(_EXPERIMENT, settings)
+    if problems := [problem for problem in check_values(resolved.config) if _concerns_import(problem, options)]:
+        raise InvalidConfigError(problems)
     require_trainer()
     with tempfile.TemporaryDirectory() as folder:
         config_file = Path(folder) / "config.yaml"
@@ -71,6 +75,14 @@ def import_model(model: str, out: Path, overrides: Sequence[str], options: Impor
     else:
         _print_report(report)
     return ExitCode.DONE
+
+
+def _concerns_import(problem: Problem, options: ImportOptions) -> bool:
+    """Whether it is of what is imported, or calibrated, and not of a run that the model is resolved within."""
+    keys = problem.where.split(", ")
+    if options.quantize:
+        return any(key.startswith(("model.", "quantization.")) for key in keys)
+    return all(key.startswith("model.") for key in keys)
 
 
 def _check(out: Path, options: ImportOptions) -> None:

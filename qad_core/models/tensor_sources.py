@@ -61,6 +61,9 @@ def open_tensor_source(weights: Path | str, architecture: ArchitectureConfig, se
     return SafetensorsSource(path) if saved is None else MegatronSource(saved, architecture)
 
 
+_VALUES = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+
+
 class SafetensorsSource:
     """The safetensors of a transformers folder, one file or an index of shards; tensors are mapped, not loaded."""
 
@@ -72,9 +75,15 @@ class SafetensorsSource:
             self._read_header(path)
 
     def read(self, name: str) -> Tensor:
-        """One tensor as stored."""
+        """One tensor as stored; raises ModelError for one that holds codes and not values."""
         with safe_open(self._files[name], framework="pt") as file:
-            return file.get_tensor(name)
+            tensor = file.get_tensor(name)
+        if tensor.dtype not in _VALUES:
+            raise ModelError(
+                f"{self._files[name]}: {name} is stored as {tensor.dtype}: the weights were quantized",
+                "Give the model as it was before: its bfloat16, float16 or float32 weights.",
+            )
+        return tensor
 
     def _read_header(self, path: Path) -> None:
         try:

@@ -45,6 +45,14 @@ def test_a_gguf_model_gives_the_logits_of_transformers(context: RankContext) -> 
     assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+def test_weights_that_were_quantized_are_refused_by_name(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file({**tensors, name: tensors[name].to(torch.float8_e4m3fn)}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"1\.mlp\.up_proj\.weight is stored as torch\.float8_e4m3fn"):
+        open_tensor_source(folder, QWEN3, seed=0).read(name)
+
+
 def test_shards_with_an_index_are_one_model(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)

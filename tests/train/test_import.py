@@ -363,6 +363,11 @@ def _save_tokenizer(folder: Path) -> None:
         (("nowhere/at/all",), "there is no model nowhere/at/all"),
         (("tiny", "--quantize", "fp8"), "--quantize fp8 is no format"),
         (("tiny", "--quantize", "nvfp4"), "no dataset is named"),
+        (("tiny", "model.architecture.num_query_groups=3"), "4 query heads cannot be shared by 3"),
+        (
+            ("tiny", "--quantize", "nvfp4", "--dataset", "made-text", "quantization.calibration_sequences=99999999"),
+            "calibration takes 99999999 sequences",
+        ),
     ],
 )
 def test_what_cannot_be_imported_is_refused_at_once(
