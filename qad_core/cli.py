@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except QadError as error:
         return _show(error, as_json)
     except typer.TyperException as error:
+        if not error.format_message():  # a command without its subcommand has shown its help
+            return ExitCode.USER_ERROR
         return _show(QadError(error.format_message(), "`qad_core COMMAND --help` lists what can be given."), as_json)
     except BrokenPipeError:
         # Whoever read our output has left, as `head` does.

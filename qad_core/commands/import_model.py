@@ -73,7 +73,7 @@ def import_model(model: str, out: Path, overrides: Sequence[str], options: Impor
     if options.as_json:
         print_json(report.model_dump())
     else:
-        _print_report(report)
+        _print_report(report, source)
     return ExitCode.DONE
 
 
@@ -127,7 +127,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.-]", "-", path.stem if path.is_file() else path.name) or "model"
 
 
-def _print_report(report: ImportReport) -> None:
+def _print_report(report: ImportReport, source: Sequence[str]) -> None:
     out = console()
     how = {"none": "not quantized", "calibrated": "NVFP4, calibrated", "kept": "NVFP4, as it was"}[report.quantization]
     out.print(
@@ -139,4 +139,5 @@ def _print_report(report: ImportReport) -> None:
         out.print("the student was held in memory whole, as quantizers want it", markup=False)
     tokenizer = ", ".join(report.tokenizer_files) or "none; set model.tokenizer"
     out.print(f"tokenizer: {tokenizer}", markup=False)
-    out.print(f"use it: model.weights={report.out}", markup=False)
+    named = [f"{each} " for each in source if each.startswith("model=")]
+    out.print(f"use it: {''.join(named)}model.weights={report.out}", markup=False, soft_wrap=True)
