@@ -7,7 +7,7 @@ ranks of one model replica read the same samples, so nothing is broadcast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,16 @@ def iterate_batches(
         filling = [end_sample is not None and index >= end_sample for index in indices]
         samples = [dataset[first_sample if fills else index] for index, fills in zip(indices, filling, strict=True)]
         yield _collate(samples, filling, device)
+
+
+def follow(
+    batches: Iterator[Batch], layout: BatchLayout, sequences: int, tell: Callable[[int, int], None]
+) -> Iterator[Batch]:
+    """The same micro-batches; before each, `tell(done, sequences)` hears how many all replicas are through."""
+    stride = layout.micro_batch_size * layout.data_parallel_size
+    for number, batch in enumerate(batches):
+        tell(min(number * stride, sequences), sequences)
+        yield batch
 
 
 def _collate(samples: list[Any], filling: list[bool], device: torch.device) -> Batch:

@@ -19,17 +19,25 @@ from qad_core.config.schema import TrainConfig
 from qad_core.errors import DataError
 from qad_core.kernels.evaluation import EvaluationSums
 from qad_core.run.metrics import MetricsLine
-from qad_core.train.batches import BatchLayout, iterate_batches
+from qad_core.train.batches import BatchLayout, follow, iterate_batches
 from qad_core.train.distill import make_forward_step
 from qad_core.train.parallel import RankContext
 
 
 def evaluate(
-    model: Any, dataset: Sequence[Any], sequences: int, *, train: TrainConfig, layout: BatchLayout, context: RankContext
+    model: Any,
+    dataset: Sequence[Any],
+    sequences: int,
+    *,
+    train: TrainConfig,
+    layout: BatchLayout,
+    context: RankContext,
+    tell: Callable[[int, int], None],
 ) -> MetricsLine:
     """KL to the teacher, cross-entropies, perplexity and top-1 agreement over the first `sequences` blocks.
 
-    A collective over all ranks; every rank gets the same line, without step and time.
+    `tell(done, sequences)` hears how far it is. A collective over all ranks; every rank gets the same line, without
+    step and time.
     """
     stride = layout.micro_batch_size * layout.data_parallel_size
     num_micro_batches = math.ceil(sequences / stride)
@@ -44,7 +52,11 @@ def evaluate(
     model.eval()
     with torch.no_grad():
         stored = run_schedule(
-            model, batches, num_micro_batches, train=train, forward_step=make_forward_step(evaluate=True)
+            model,
+            follow(batches, layout, sequences, tell),
+            num_micro_batches,
+            train=train,
+            forward_step=make_forward_step(evaluate=True),
         )
     model.train()
     return metrics_of(EvaluationSums.from_tensor(reduce_sums(stored, 5, context)))

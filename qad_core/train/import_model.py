@@ -199,7 +199,7 @@ def _quantize(student: HiddenStatesGPTModel, source: TensorSource, config: RunCo
     _prepare_tokens(config)
     log.info("calibrating on %d sequences of %s", config.quantization.calibration_sequences, config.dataset.name)
     layout = BatchLayout(config.train.micro_batch_size, data_parallel_rank=0, data_parallel_size=1)
-    calibrate_student(student, config, context, open_datasets(config), layout)
+    calibrate_student(student, config, context, open_datasets(config), layout, lambda done, sequences: None)
 
 
 def _prepare_tokens(config: RunConfig) -> None:

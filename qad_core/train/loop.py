@@ -157,6 +157,7 @@ def _evaluation_line(session: Session) -> MetricsLine:
         train=session.config.train,
         layout=session.layout,
         context=session.context,
+        tell=session.reporter.progress,
     )
     return {"step": session.progress.step, "time": time.time(), **line}
 

@@ -49,6 +49,8 @@ _SHOWN_NAMES = re.compile(
 )
 _SECRET_WORDS = re.compile(r"TOKEN(?!IZER)|SECRET|PASS|CREDENTIAL|KEY|AUTH|JWT")
 
+PROGRESS_SECONDS = 10.0
+"""Between two words on a long phase."""
 log = logging.getLogger("qad")
 
 
@@ -66,6 +68,7 @@ class Reporter:
             pid=os.getpid(),
             host=platform.node(),
         )
+        self._progress_told = time.monotonic()
         self._metrics: MetricsWriter | None = None
         self._events: SummaryWriter | None = None
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(started))
@@ -78,7 +81,15 @@ class Reporter:
     def phase(self, phase: Phase, detail: str = "") -> None:
         """Say what the trainer is at now."""
         log.info("%s%s", phase, f": {detail}" if detail else "")
+        self._progress_told = time.monotonic()
         self._update(phase=phase)
+
+    def progress(self, done: int, sequences: int) -> None:
+        """Say how far a phase is that takes long, now and then: in the log, and as a sign of life."""
+        if time.monotonic() - self._progress_told >= PROGRESS_SECONDS:
+            self._progress_told = time.monotonic()
+            log.info("%s: %d of %d sequences", self._status.phase, done, sequences)
+            self._update()
 
     def keep_unseen(self, unseen: Sequence[UnseenLayer]) -> None:
         """Keep which experts calibration has not seen for whoever looks at the run later."""

@@ -5,7 +5,7 @@ Owns the order of construction, fresh or from a checkpoint; it trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from qad_core.models.tensor_sources import TensorSource, open_tensor_source
 from qad_core.models.tokenizer import check_tokenizer_fits, load_tokenizer
 from qad_core.run.calibration import UnseenLayer, unseen_words
 from qad_core.run.folder import RunFolder
-from qad_core.train.batches import BatchLayout, iterate_batches
+from qad_core.train.batches import BatchLayout, follow, iterate_batches
 from qad_core.train.checkpoint import Checkpointer, Progress, step_of
 from qad_core.train.distill import convert_to_distillation_model, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
@@ -137,11 +137,16 @@ def build_plain_model(
 
 
 def calibrate_student(
-    student: HiddenStatesGPTModel, config: RunConfig, context: RankContext, datasets: Datasets, layout: BatchLayout
+    student: HiddenStatesGPTModel,
+    config: RunConfig,
+    context: RankContext,
+    datasets: Datasets,
+    layout: BatchLayout,
+    tell: Callable[[int, int], None],
 ) -> list[UnseenLayer]:
     """Quantize a student that has its weights by what `calibration_sequences` training sequences do in it.
 
-    Returns the experts that saw none of them.
+    `tell(done, sequences)` hears how far it is. Returns the experts that saw none of them.
     """
     stride = layout.micro_batch_size * layout.data_parallel_size
     num_micro_batches = -(-config.quantization.calibration_sequences // stride)
@@ -156,6 +161,7 @@ def calibrate_student(
             device=context.device,
             end_sample=config.quantization.calibration_sequences,  # so that amax does not depend on the layout
         )
+        batches = follow(batches, layout, config.quantization.calibration_sequences, tell)
         run_schedule(model, batches, num_micro_batches, train=config.train, forward_step=plain_forward_step)
 
     unseen = quantize_student(student, run_calibration, config.quantization)
@@ -218,7 +224,7 @@ def _quantize(
         take_student_quantizers(student, source, config, context)
         return
     reporter.phase("calibrating", f"{config.quantization.calibration_sequences} sequences")
-    reporter.keep_unseen(calibrate_student(student, config, context, datasets, layout))
+    reporter.keep_unseen(calibrate_student(student, config, context, datasets, layout, reporter.progress))
 
 
 def _architecture(config: RunConfig) -> ArchitectureConfig:
