@@ -7,6 +7,7 @@ An error says what is wrong, the value, and what to do. Anything that is not a `
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -95,3 +96,9 @@ def explain_os_error(error: OSError) -> QadError:
         return RunError(f"{name} cannot be used: {reason}", "Mend or move what is there, or name another.")
     what = reason if name is None else f"{name}: {reason}"
     return OutsideError(f"the system failed: {what}", "See that the disk has space and can be written, then try again.")
+
+
+def name_some(problems: Sequence[str], most: int = 8) -> str:
+    """The first problems in one line, and how many more there are."""
+    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
+    return "; ".join([*problems[:most], *more])

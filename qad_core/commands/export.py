@@ -16,6 +16,7 @@ from qad_core.launch.alone import DROPPED, run_alone
 from qad_core.launch.requirements import require_trainer
 from qad_core.run.export_report import ExportAnswer, ExportReport
 from qad_core.run.folder import RunFolder
+from qad_core.run.new_folder import refuse_anything_at
 
 _GIB, _MIB = 2**30, 2**20
 
@@ -37,8 +38,7 @@ def run_export(run: RunFolder, out: Path, *, step: int | None = None) -> ExportR
     Raises RunError for what can be seen from here, and as `run_alone`.
     """
     out = out.expanduser().absolute()
-    if out.exists() or out.is_symlink():
-        raise RunError(f"{out} is there already.", "Name another --out, or remove it.")
+    refuse_anything_at(out)
     if not run.config.is_file():
         raise RunError(
             f"The run {run.name} has no config.yaml.", "Only runs that this program has made can be exported."

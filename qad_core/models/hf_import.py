@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
-from qad_core.errors import ModelError
+from qad_core.errors import ModelError, name_some
 from qad_core.models.experts import GroupedExperts
 from qad_core.models.hf_tensors import (
     EMBEDDING,
@@ -27,6 +27,7 @@ from qad_core.models.hf_tensors import (
     list_expected_tensors,
 )
 from qad_core.models.megatron_source import MegatronSource
+from qad_core.models.query_key_value import join_query_key_value
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.models.tensor_sources import TensorSource
 from qad_core.train.parallel import RankContext
@@ -78,10 +79,8 @@ def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> Non
         if name not in expected and not is_unneeded(name, architecture)
     ]
     if problems:
-        named = "; ".join(problems[:_MOST_NAMED])
-        more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
         raise ModelError(
-            f"{source.description} does not fit the architecture: {named}{more}",
+            f"{source.description} does not fit the architecture: {name_some(problems, _MOST_NAMED)}",
             "Correct model.architecture (it is read from config.json when left out), or point to other weights.",
         )
 
@@ -111,9 +110,7 @@ class _ShardReader:
 
     def query_key_value(self, names: list[str], groups: int) -> Tensor:
         """[(heads + 2 * groups) * d / TP, h]: each group's queries, then its key, then its value."""
-        tensors = [self.whole(name) for name in names]
-        by_group = [tensor.reshape(groups, -1, tensor.shape[-1]) for tensor in tensors]  # [groups, rows, h]
-        return self._cut(torch.cat(by_group, dim=1).flatten(0, 1), dim=0)
+        return self._cut(join_query_key_value([self.whole(name) for name in names], groups), dim=0)
 
     def _cut(self, tensor: Tensor, dim: int) -> Tensor:
         return tensor.chunk(self._size, dim=dim)[self._rank]

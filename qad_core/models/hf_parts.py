@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, ROUTER, expert_prefix, layer_prefix
+from qad_core.models.query_key_value import split_query_key_value
 from qad_core.models.spec import HiddenStatesGPTModel
 
 
@@ -56,13 +57,6 @@ def list_parts(
     yield PlainTensor(FINAL_NORM, final_norm.weight)
     if not architecture.tie_word_embeddings:
         yield PlainTensor(OUTPUT, student.output_weight()[: architecture.vocab_size])
-
-
-def split_query_key_value(tensor: Tensor, groups: int, channels: int) -> list[Tensor]:
-    """Query, key and value rows of [(heads + 2 * groups) * channels, ...], where they lie group by group."""
-    by_group = tensor.unflatten(0, (groups, -1))  # [groups, (heads per group + 2) * channels, ...]
-    queries = by_group.shape[1] - 2 * channels
-    return [part.flatten(0, 1) for part in by_group.split([queries, channels, channels], dim=1)]
 
 
 def _list_layer(layer: Any, index: int, architecture: ArchitectureConfig) -> Iterator[PlainTensor | QuantizedLinear]:

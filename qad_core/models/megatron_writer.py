@@ -34,6 +34,7 @@ from qad_core.config.megatron_folder import METADATA
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.models.hf_tensors import EMBEDDING, OUTPUT, ROUTER, Shape, expert_prefix, layer_prefix
 from qad_core.models.megatron_names import EXPERT_LINEARS, LAYER_NAMES, LINEARS, NAMES
+from qad_core.models.query_key_value import join_query_key_value
 from qad_core.models.saving import explained_disk
 from qad_core.models.tensor_sources import TensorSource
 
@@ -166,8 +167,7 @@ def _list_layer(key: str, name: str, source: TensorSource, architecture: Archite
 
 def _read_projections(source: TensorSource, names: list[str], groups: int) -> Tensor:
     """[(heads + 2 * groups) * d, h]: each group's queries, then its key, then its value."""
-    tensors = [source.read(name) for name in names]
-    return torch.cat([tensor.reshape(groups, -1, tensor.shape[-1]) for tensor in tensors], dim=1).flatten(0, 1)
+    return join_query_key_value([source.read(name) for name in names], groups)
 
 
 def _list_expert(

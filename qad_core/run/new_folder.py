@@ -31,6 +31,12 @@ def refuse_taken(out: Path) -> None:
         raise RunError(f"{out} is there, and no folder", "Name another place, or remove what is there.")
 
 
+def refuse_anything_at(out: Path) -> None:
+    """Raise RunError where anything lies at `out`, an empty folder too."""
+    if out.exists() or out.is_symlink():
+        raise RunError(f"{out} is there already.", "Name another --out, or remove it.")
+
+
 @contextmanager
 def new_folder(out: Path) -> Generator[Path]:
     """Yield an empty folder to fill, which is `out` once the block has ended and is removed when it fails.

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ import torch
 from qad_core.config.architecture import config_folder, with_architecture
 from qad_core.config.load import read_resolved
 from qad_core.config.paths import BYTES, resolve_tokenizer, resolve_weights
-from qad_core.errors import BugError, ExitCode, ModelError, OutsideError, QadError, RunError
+from qad_core.errors import BugError, ModelError, OutsideError, QadError, name_some
 from qad_core.models.hf_export import TensorForm, is_quantized, list_exported_tensors, write_shards
 from qad_core.models.hf_export_config import (
     GENERATION_NAME,
@@ -35,33 +36,30 @@ from qad_core.models.hf_logits import compare_logits
 from qad_core.models.hf_tensors import list_expected_tensors
 from qad_core.models.hf_verify import ExportedTensors, check_configs, check_tensors, check_values
 from qad_core.models.tokenizer import load_tokenizer
+from qad_core.run.answer import write_answer
 from qad_core.run.export_report import ExportAnswer, ExportReport, Verification
 from qad_core.run.folder import RunFolder
+from qad_core.run.new_folder import refuse_anything_at
 from qad_core.train.__main__ import explain_error, is_out_of_memory
 from qad_core.train.exported_student import Student, choose_tokens, find_checkpoint, load_student
 from qad_core.train.parallel import shut_down_parallel
-
-_MOST_NAMED = 8
 
 
 def main() -> int:
     """Export, answer, and return the exit code."""
     arguments = _parse_arguments()
     run = RunFolder(arguments.run_folder.resolve())
+    export = partial(_export_where_it_fits, run, arguments.out.absolute(), arguments.step)
+    return write_answer(arguments.answer, ExportAnswer, export, _explain)
+
+
+def _export_where_it_fits(run: RunFolder, out: Path, step: int | None) -> ExportReport:
     try:
         if torch.cuda.is_available() and read_resolved(run.config).config.cluster.device == "cpu":
             _start_without_gpus("the run's cluster.device is cpu")
-        report = export_run(run, arguments.out.absolute(), arguments.step)
-        answer, code = ExportAnswer(report=report), ExitCode.DONE
+        return export_run(run, out, step)
     except torch.OutOfMemoryError as error:
         _start_without_gpus(f"the GPU has too little memory free ({_first_line(error)})")
-    except Exception as error:
-        explained = _explain(error)
-        if explained is None:
-            raise
-        answer, code = ExportAnswer(error=explained.message, hint=explained.hint), explained.exit_code
-    arguments.answer.write_text(answer.model_dump_json(), encoding="utf-8")
-    return int(code)
 
 
 def _start_without_gpus(why: str) -> NoReturn:
@@ -92,7 +90,7 @@ def export_run(run: RunFolder, out: Path, step: int | None = None) -> ExportRepo
     `out` with `.failed` behind its name.
     """
     started = time.time()
-    refuse_taken(out)
+    refuse_anything_at(out)
     config = with_architecture(read_resolved(run.config).config)
     checkpoint = find_checkpoint(run.checkpoints(config.model.name), step)
     partial = out.with_name(f"{out.name}.partial")
@@ -166,12 +164,6 @@ def verify_export(student: Student, folder: Path) -> Verification:
     )
 
 
-def refuse_taken(out: Path) -> None:
-    """Raise RunError where something lies at the place of the export."""
-    if out.exists() or out.is_symlink():
-        raise RunError(f"{out} is there already", "Name another --out, or remove it.")
-
-
 def _verify_or_set_aside(student: Student, folder: Path, failed: Path) -> Verification:
     try:
         return verify_export(student, folder)
@@ -184,9 +176,7 @@ def _verify_or_set_aside(student: Student, folder: Path, failed: Path) -> Verifi
 
 def _refuse(problems: list[str], folder: Path) -> None:
     if problems:
-        named = "; ".join(problems[:_MOST_NAMED])
-        more = f"; and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
-        raise ModelError(f"the export in {folder} is not the student: {named}{more}", "Do not use it.")
+        raise ModelError(f"the export in {folder} is not the student: {name_some(problems)}", "Do not use it.")
 
 
 def _count(student: Student, out: Path) -> dict[str, Any]:

@@ -21,18 +21,20 @@ from qad_core.config.architecture import with_architecture
 from qad_core.config.data_paths import prepared_blend_path
 from qad_core.config.load import read_resolved
 from qad_core.config.megatron_folder import RELEASE, find_iteration, list_places_beside
+from qad_core.config.parameters import count_parameters
 from qad_core.config.paths import BYTES, resolve_tokenizer, resolve_weights
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, RunConfig
 from qad_core.data.prepare import prepare_dataset
-from qad_core.errors import ConfigError, ExitCode, ModelError
+from qad_core.errors import ConfigError, ModelError
 from qad_core.models.hf_import import check_tensors, load_hf_weights
-from qad_core.models.hf_tensors import layer_prefix, list_expected_tensors
+from qad_core.models.hf_tensors import layer_prefix
 from qad_core.models.hub_model import download_model
 from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.megatron_writer import write_weights
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.models.tensor_sources import TensorSource, open_tensor_source
 from qad_core.models.tokenizer import load_tokenizer
+from qad_core.run.answer import write_answer
 from qad_core.run.import_report import ImportAnswer, ImportReport
 from qad_core.run.new_folder import new_folder, refuse_taken
 from qad_core.train.__main__ import explain_error
@@ -51,19 +53,14 @@ def main() -> int:
     """Import, answer, and return the exit code."""
     arguments = _parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
+
+    def work() -> ImportReport:
         config = read_resolved(arguments.config).config
-        report = import_model(
+        return import_model(
             config, arguments.out, hub=arguments.hub, quantize=arguments.quantize, pad_vocab_to=arguments.pad_vocab_to
         )
-        answer, code = ImportAnswer(report=report), ExitCode.DONE
-    except Exception as error:
-        explained = explain_error(error)
-        if explained is None:
-            raise
-        answer, code = ImportAnswer(error=explained.message, hint=explained.hint), explained.exit_code
-    arguments.answer.write_text(answer.model_dump_json(), encoding="utf-8")
-    return int(code)
+
+    return write_answer(arguments.answer, ImportAnswer, work, explain_error)
 
 
 def import_model(
@@ -92,7 +89,7 @@ def import_model(
         source=hub or source.description,
         family=architecture.family,
         num_layers=architecture.num_layers,
-        parameters=_count_parameters(architecture),
+        parameters=count_parameters(architecture),
         vocab_rows=rows,
         bytes=sum(path.stat().st_size for path in (out / RELEASE).rglob("*") if path.is_file()),
         quantization=quantization,
@@ -143,7 +140,7 @@ def _write(
     if quantize and quantized is not None:
         raise ConfigError(f"{source.description} is quantized already", "Leave --quantize out to keep its quantizers.")
     if not quantize and quantized is None:
-        log.info("writing %s parameters of %s", f"{_count_parameters(architecture):,}", source.description)
+        log.info("writing %s parameters of %s", f"{count_parameters(architecture):,}", source.description)
         write_weights(source, architecture, target, rows)
         return "none", rows
     if rows != architecture.vocab_size:
@@ -233,16 +230,6 @@ def _copy_tokenizer(config: RunConfig, out: Path) -> list[str]:
             raise
         log.warning("no tokenizer is copied: %s", error.message)
         return []
-
-
-def _count_parameters(architecture: ArchitectureConfig) -> int:
-    total = 0
-    for shape in list_expected_tensors(architecture).values():
-        numbers = 1
-        for size in shape:
-            numbers *= size
-        total += numbers
-    return total
 
 
 def _resident_gib() -> float:
