@@ -109,12 +109,10 @@ def _attention(architecture: ArchitectureConfig, widths: Widths) -> int:
     heads, groups = architecture.num_attention_heads // widths.tensor, architecture.num_query_groups // widths.tensor
     total = widths.shard_tokens * architecture.hidden_size * size  # input of linear_qkv
     total += tokens * (queries + 2 * keys) * size  # its output, of which the values are a view
-    if has_query_norm(architecture):
+    if has_query_norm(architecture) and not widths.is_fused:
         total += _norm(widths, architecture.kv_channels, tokens * heads)
-        keys_are_kept = not widths.is_fused and size == _FLOAT  # the norm's input is a view of linear_qkv's output
+        keys_are_kept = size == _FLOAT  # the norm's input is a view of linear_qkv's output
         total += _norm(widths, architecture.kv_channels, tokens * groups) - tokens * keys * size * keys_are_kept
-    if not widths.is_fused:
-        total += 4 * widths.sequence_length * architecture.kv_channels * size  # cosines and sines of queries and keys
     total += tokens * (queries + keys) * size  # after the rotary embedding
     total += tokens * (queries * size + heads * _FLOAT)  # attention's output, and its log-sum-exps
     return total + tokens * queries * size * widths.quantizes_activations  # input of linear_proj
@@ -122,8 +120,8 @@ def _attention(architecture: ArchitectureConfig, widths: Widths) -> int:
 
 def _mlp(architecture: ArchitectureConfig, widths: Widths) -> int:
     width = architecture.ffn_hidden_size // widths.tensor
-    # linear_fc1's output, linear_fc2's input; without fusion SiLU's output and a copy of the linear half too.
-    features = 3 * width if widths.is_fused else 5 * width
+    # linear_fc1's output, linear_fc2's input; without fusion SiLU's output too.
+    features = 3 * width if widths.is_fused else 4 * width
     inputs = widths.shard_tokens * architecture.hidden_size
     return (inputs + widths.tokens * features) * widths.value_bytes
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 _NARROW = (torch.bfloat16, torch.float16, torch.float32)
+_PROGRAMS_A_PROCESSOR = 4
 
 
 def uses_triton(x: Tensor) -> bool:
@@ -26,6 +27,12 @@ def uses_triton(x: Tensor) -> bool:
 def is_interpreted() -> bool:
     """Whether Triton kernels run in its interpreter, one program after another."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def persistent_programs(device: torch.device, tiles: int) -> int:
+    """Programs of a kernel that each take many of so many tiles: as many as the device runs at once."""
+    at_once = 4 if is_interpreted() else _PROGRAMS_A_PROCESSOR * _processors(device)
+    return max(1, min(tiles, at_once))
 
 
 def multiply_(x: Tensor, factor: Tensor) -> Tensor:
@@ -47,6 +54,11 @@ def rounded_to_nearest(out: Tensor) -> Iterator[Tensor]:
         wide = torch.empty_like(out, dtype=torch.float32)
         yield wide
         out.copy_(wide)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @cache

@@ -29,19 +29,19 @@ def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 class _FusedRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        from qad_core.kernels import norm_and_rope  # Triton is there with CUDA builds of torch alone
+        from qad_core.kernels import rms_norm_kernels  # Triton is there with CUDA builds of torch alone
 
         flat = x.contiguous().view(-1, x.shape[-1])
-        out, inverse_rms = norm_and_rope.normalize(flat, weight, eps)
+        out, inverse_rms = rms_norm_kernels.normalize(flat, weight, eps)
         ctx.save_for_backward(flat, weight, inverse_rms)
         return out.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        from qad_core.kernels import norm_and_rope
+        from qad_core.kernels import rms_norm_kernels
 
         flat, weight, inverse_rms = ctx.saved_tensors
         gradient = grad_output.contiguous().view(flat.shape)
-        dx, dweight = norm_and_rope.normalize_backward(gradient, flat, weight, inverse_rms)
+        dx, dweight = rms_norm_kernels.normalize_backward(gradient, flat, weight, inverse_rms)
         return dx.view(grad_output.shape), dweight, None

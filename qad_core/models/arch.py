@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
-from qad_core.kernels.rope import install_fused_rope
 
 
 def make_transformer_config(
@@ -28,7 +27,6 @@ def make_transformer_config(
     Dropout is 0 and losses are sums over tokens, divided once by the global token count
     (`calculate_per_token_loss`). Weights start as zeros: they always come from `hf_import`.
     """
-    install_fused_rope()
     return TransformerConfig(
         num_layers=architecture.num_layers,
         hidden_size=architecture.hidden_size,
@@ -60,9 +58,8 @@ def make_transformer_config(
         recompute_granularity="full" if recompute == "full" else None,
         recompute_method="uniform" if recompute == "full" else None,
         recompute_num_layers=1 if recompute == "full" else None,
-        # The first is ours on a GPU (`kernels/rope.py`), the second megatron-core's, compiled when it first runs.
-        apply_rope_fusion=torch.cuda.is_available(),
-        bias_activation_fusion=torch.cuda.is_available(),
+        # The activation is a module of `spec.py`'s, with or without TransformerEngine.
+        use_te_activation_func=True,
         # These need TransformerEngine or Apex.
         bias_dropout_fusion=False,
         gradient_accumulation_fusion=False,

@@ -10,9 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from megatron.core.dist_checkpointing import ShardedTensor
-from megatron.core.fusions.fused_bias_swiglu import bias_swiglu_impl
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel import set_tensor_model_parallel_attributes
 from megatron.core.transformer.module import MegatronModule
@@ -23,6 +21,7 @@ from megatron.core.transformer.utils import make_sharded_object_for_checkpoint
 from torch import Tensor
 
 from qad_core.kernels.grouped_products import grouped_linear
+from qad_core.kernels.swiglu import swiglu
 
 ShardedOffsets = tuple[tuple[int, int, int], ...]
 _TENSOR_PARALLEL_AXIS = 2
@@ -142,11 +141,5 @@ class GroupedExperts(MegatronModule):
         """
         rows_per_expert = tokens_per_expert.cpu()
         gate_and_up = self.linear_fc1(permuted_local_hidden_states, rows_per_expert)  # [n, 2 * ffn/TP]
-        output = self.linear_fc2(self._activate(gate_and_up), rows_per_expert)  # [n, h]
+        output = self.linear_fc2(swiglu(gate_and_up), rows_per_expert)  # [n, h]
         return (output * permuted_probs.unsqueeze(-1)).to(output.dtype), None
-
-    def _activate(self, gate_and_up: Tensor) -> Tensor:
-        if self.config.bias_activation_fusion and len(gate_and_up):
-            return bias_swiglu_impl(gate_and_up, None)
-        gate, up = gate_and_up.chunk(2, dim=-1)
-        return F.silu(gate) * up

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from megatron.core import tensor_parallel
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.transformer.attention import SelfAttention
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
@@ -22,7 +23,9 @@ from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ModelError
+from qad_core.kernels.attention_heads import HeadNorm, split_heads
 from qad_core.kernels.rms_norm import rms_norm
+from qad_core.kernels.swiglu import Swiglu
 from qad_core.models.experts import make_moe_spec
 from qad_core.train.parallel import RankContext
 
@@ -57,9 +60,10 @@ def build_gpt_model(
 
 
 def make_block_spec(transformer_config: TransformerConfig, context: RankContext) -> TransformerBlockSubmodules:
-    """Layers of this rank's pipeline stage, with our norm and attention core in megatron-core's local spec."""
+    """Layers of this rank's pipeline stage: megatron-core's local spec with our norm, activation and attention."""
     layer = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=transformer_config.qk_layernorm)
     submodules: Any = layer.submodules
+    submodules.self_attention.module = SelfAttentionInOnePass
     attention = submodules.self_attention.submodules
     submodules.input_layernorm = RMSNorm
     submodules.pre_mlp_layernorm = RMSNorm
@@ -69,6 +73,8 @@ def make_block_spec(transformer_config: TransformerConfig, context: RankContext)
         attention.k_layernorm = RMSNorm
     if transformer_config.num_moe_experts is not None:
         submodules.mlp = make_moe_spec()
+    else:
+        submodules.mlp.submodules.activation_func = Swiglu
     num_layers = get_num_layers_to_build(transformer_config, pp_rank=context.pipeline_parallel_rank)
     return TransformerBlockSubmodules(layer_specs=[layer] * num_layers, layer_norm=ModuleSpec(RMSNorm))
 
@@ -114,6 +120,30 @@ class HiddenStatesGPTModel(GPTModel):
             )
         shard = F.linear(hidden_states, self.output_weight())  # [s, b, V/TP]
         return tensor_parallel.gather_from_tensor_model_parallel_region(shard).transpose(0, 1)  # [b, s, V]
+
+
+class SelfAttentionInOnePass(SelfAttention):
+    """megatron-core's, whose queries and keys are normed and turned in the pass that splits them from the values."""
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor, *, rotary_pos_emb: Tensor, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Attend; see megatron-core's. rotary_pos_emb [s, 1, 1, d], which its own forward pass then has none of."""
+        self._angles = rotary_pos_emb
+        return super().forward(hidden_states, attention_mask, rotary_pos_emb=None, **options)
+
+    def get_query_key_value_tensors(
+        self, hidden_states: Tensor, *_args: object, **_options: object
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [s, b, heads/TP, d], keys and values [s, b, groups/TP, d] of hidden_states [s, b, h]."""
+        mixed, _ = self.linear_qkv(hidden_states)
+        heads = self.num_attention_heads_per_partition // self.num_query_groups_per_partition
+        return split_heads(mixed, self._angles, query_heads_per_group=heads, norm=self._norm())
+
+    def _norm(self) -> HeadNorm | None:
+        if not self.config.qk_layernorm:
+            return None
+        return self.q_layernorm.weight, self.k_layernorm.weight, self.q_layernorm.eps
 
 
 class CausalSelfAttention(MegatronModule):

@@ -19,7 +19,7 @@ from tests.kernels.kd_cases import Heads, make_heads, make_weights, plain_kd
 
 KERNEL_TESTS = (
     "test_kd_loss.py", "test_kd_variants.py", "test_nvfp4.py", "test_nvfp4_backend.py", "test_nvfp4_block_scales.py",
-    "test_vocab_parallel.py", "test_rms_norm_and_rope.py",
+    "test_vocab_parallel.py", "test_rms_norm.py", "test_attention_heads.py", "test_swiglu.py",
 )  # fmt: skip
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
