@@ -37,6 +37,7 @@ from qad_core.train.evaluate import reduce_sums, run_schedule
 from qad_core.train.optim import build_optimizer, step_if_finite, wrap_data_parallel
 from qad_core.train.parallel import RankContext, initialize_parallel
 from qad_core.train.quantize import quantize_student
+from qad_core.train.quantized_linears import shorten_linears
 
 MODEL = Path(__file__).parents[1] / "configs" / "models" / "qwen3-1.7b.yaml"
 SEQUENCE_LENGTH = 4096
@@ -104,6 +105,7 @@ def build(architecture: ArchitectureConfig, parallelism: ParallelismConfig, cont
     quantize_student(student, calibrate, QuantizationConfig())
     model = convert_to_distillation_model(student, teacher, objective="qad", distillation=DistillationConfig())
     enable_weight_cache(model)
+    shorten_linears(model)
     wrapped = wrap_data_parallel(model, context)
     optimizer = build_optimizer(wrapped, train, context.params_dtype)
     wrapped.train()

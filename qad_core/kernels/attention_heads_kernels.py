@@ -145,10 +145,11 @@ def _split_backward_kernel(
     """A row is one query, key or value; values pass as they are."""
     column = tl.arange(0, PADDED)
     if HAS_NORM:
-        query_first = tl.zeros((PADDED,), tl.float32)
-        query_second = tl.zeros((PADDED,), tl.float32)
-        key_first = tl.zeros((PADDED,), tl.float32)
-        key_second = tl.zeros((PADDED,), tl.float32)
+        # Summed over rows at the end alone: each sum before it would be one across the program's warps.
+        query_first = tl.zeros((ROWS, PADDED), tl.float32)
+        query_second = tl.zeros((ROWS, PADDED), tl.float32)
+        key_first = tl.zeros((ROWS, PADDED), tl.float32)
+        key_second = tl.zeros((ROWS, PADDED), tl.float32)
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         row = tile * ROWS + tl.arange(0, ROWS)
         inside = (row < num_rows)[:, None] & (column < HALF)[None, :]
@@ -172,10 +173,10 @@ def _split_backward_kernel(
             b = tl.load(rows + at + HALF, mask=is_turned, other=0.0).to(tl.float32)
             scale = 1.0 / tl.sqrt((tl.sum(a * a, 1) + tl.sum(b * b, 1)) / (2 * HALF) + eps)[:, None]
             a, b = a * scale, b * scale
-            query_first += tl.sum(tl.where(is_query, turned_a * a, 0.0), 0)
-            query_second += tl.sum(tl.where(is_query, turned_b * b, 0.0), 0)
-            key_first += tl.sum(tl.where(is_key, turned_a * a, 0.0), 0)
-            key_second += tl.sum(tl.where(is_key, turned_b * b, 0.0), 0)
+            query_first += tl.where(is_query, turned_a * a, 0.0)
+            query_second += tl.where(is_query, turned_b * b, 0.0)
+            key_first += tl.where(is_key, turned_a * a, 0.0)
+            key_second += tl.where(is_key, turned_b * b, 0.0)
             weighted_a = turned_a * _weights(query_weight, key_weight, column, is_key, HALF)
             weighted_b = turned_b * _weights(query_weight + HALF, key_weight + HALF, column, is_key, HALF)
             projection = ((tl.sum(weighted_a * a, 1) + tl.sum(weighted_b * b, 1)) / (2 * HALF))[:, None]
@@ -185,10 +186,10 @@ def _split_backward_kernel(
         tl.store(drows + at + HALF, turned_b.to(drows.dtype.element_ty), mask=inside)
     if HAS_NORM:
         out = partial + tl.program_id(0) * (4 * HALF) + column
-        tl.store(out, query_first, mask=column < HALF)
-        tl.store(out + HALF, query_second, mask=column < HALF)
-        tl.store(out + 2 * HALF, key_first, mask=column < HALF)
-        tl.store(out + 3 * HALF, key_second, mask=column < HALF)
+        tl.store(out, tl.sum(query_first, 0), mask=column < HALF)
+        tl.store(out + HALF, tl.sum(query_second, 0), mask=column < HALF)
+        tl.store(out + 2 * HALF, tl.sum(key_first, 0), mask=column < HALF)
+        tl.store(out + 3 * HALF, tl.sum(key_second, 0), mask=column < HALF)
 
 
 @triton.jit

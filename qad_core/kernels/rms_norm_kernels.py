@@ -83,7 +83,7 @@ def _normalize_backward_kernel(
 ):
     column = tl.arange(0, PADDED)
     factors = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)
-    dweight = tl.zeros((PADDED,), tl.float32)
+    dweight = tl.zeros((ROWS, PADDED), tl.float32)  # summed over rows at the end alone, across warps as it is
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         row = tl.full((), 0, tl.int64) + tile * ROWS + tl.arange(0, ROWS)
         inside = (row < rows)[:, None] & (column < WIDTH)[None, :]
@@ -92,9 +92,9 @@ def _normalize_backward_kernel(
         upstream = tl.load(gradient + elements, mask=inside, other=0.0).to(tl.float32)
         scale = tl.load(inverse_rms + row, mask=row < rows, other=0.0)
         normalized = values * scale[:, None]
-        dweight += tl.sum(upstream * normalized, 0)
+        dweight += upstream * normalized
         weighted = upstream * factors[None, :]
         projection = tl.sum(weighted * normalized, 1) / WIDTH
         result = (weighted - normalized * projection[:, None]) * scale[:, None]
         tl.store(dx + elements, result.to(dx.dtype.element_ty), mask=inside)
-    tl.store(partial + tl.program_id(0) * WIDTH + column, dweight, mask=column < WIDTH)
+    tl.store(partial + tl.program_id(0) * WIDTH + column, tl.sum(dweight, 0), mask=column < WIDTH)

@@ -36,6 +36,7 @@ from qad_core.train.evaluate import run_schedule
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
 from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import quantize_student, verify_quantized
+from qad_core.train.quantized_linears import shorten_linears
 from qad_core.train.report import Reporter, log
 from qad_core.train.saved_quantizers import take_saved_quantizers
 
@@ -91,6 +92,7 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
         checkpointer.restore_quantizers(student, checkpoint)
     model = convert_to_distillation_model(student, teacher, objective=config.loss, distillation=config.distillation)
     enable_weight_cache(model)
+    shorten_linears(model)
     wrapped = wrap_data_parallel(model, context)
     optimizer = build_optimizer(wrapped, config.train, context.params_dtype)
     scheduler = build_scheduler(optimizer, config.train)

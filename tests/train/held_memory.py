@@ -18,6 +18,7 @@ from qad_core.train.evaluate import run_schedule
 from qad_core.train.optim import build_optimizer, wrap_data_parallel
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from qad_core.train.quantize import quantize_student
+from qad_core.train.quantized_linears import shorten_linears
 
 Counts = dict[str, int]
 
@@ -90,6 +91,7 @@ def _count(config: RunConfig, context: RankContext) -> Counts:
     teacher_bytes = _bytes(teacher.parameters())
     model = convert_to_distillation_model(student, teacher, objective="qad", distillation=config.distillation)
     enable_weight_cache(model)
+    shorten_linears(model)
     wrapped: Any = wrap_data_parallel(model, context)
     optimizer = build_optimizer(wrapped, config.train, context.params_dtype)
     wrapped.train()
