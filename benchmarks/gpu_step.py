@@ -34,10 +34,12 @@ from qad_core.models.spec import build_gpt_model
 from qad_core.train.batches import Batch
 from qad_core.train.distill import convert_to_distillation_model, make_forward_step, plain_forward_step, unwrap
 from qad_core.train.evaluate import reduce_sums, run_schedule
+from qad_core.train.layer_graphs import record_layers
 from qad_core.train.optim import build_optimizer, step_if_finite, wrap_data_parallel
 from qad_core.train.parallel import RankContext, initialize_parallel
 from qad_core.train.quantize import quantize_student
 from qad_core.train.quantized_linears import shorten_linears
+from qad_core.train.teacher_graph import can_record
 
 MODEL = Path(__file__).parents[1] / "configs" / "models" / "qwen3-1.7b.yaml"
 SEQUENCE_LENGTH = 4096
@@ -52,7 +54,7 @@ def main() -> int:
     parser.add_argument("--micro-batch-size", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--layers", type=int, help="instead of the model's own")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--eager-teacher", action="store_true", help="without the recorded graph of its forward pass")
+    parser.add_argument("--eager", action="store_true", help="without recorded graphs of teacher and student")
     parser.add_argument("--profile", action="store_true", help="also print where one step's time goes")
     parser.add_argument("--json", type=Path, help="file to write the figure to")
     arguments = parser.parse_args()
@@ -63,8 +65,8 @@ def main() -> int:
     parallelism = ParallelismConfig()
     context = initialize_parallel(parallelism, device="cuda", precision="bf16")
     model, optimizer = build(architecture, parallelism, context)
-    if arguments.eager_teacher:
-        del unwrap(model).teacher_model.forward
+    if arguments.eager:
+        stop_replaying(model)
     measured = [
         measure(model, optimizer, random_batches(architecture, size, context), context, size, arguments.steps)
         for size in arguments.micro_batch_size
@@ -107,9 +109,27 @@ def build(architecture: ArchitectureConfig, parallelism: ParallelismConfig, cont
     enable_weight_cache(model)
     shorten_linears(model)
     wrapped = wrap_data_parallel(model, context)
+    if can_record(model):
+        record_layers(wrapped, model.decoder.layers)
     optimizer = build_optimizer(wrapped, train, context.params_dtype)
     wrapped.train()
     return wrapped, optimizer
+
+
+def record_anew(wrapped: Any) -> None:
+    """Forget the recordings of the student's layers, which are of one shape; none are made where none were."""
+    layers = unwrap(wrapped).decoder.layers
+    if any("forward" in vars(layer) for layer in layers):
+        for layer in layers:
+            del layer.forward
+        record_layers(wrapped, layers)
+
+
+def stop_replaying(wrapped: Any) -> None:
+    """Have both models run as they are, without their recorded graphs."""
+    model = unwrap(wrapped)
+    for module in (model.teacher_model, *model.decoder.layers):
+        del module.forward
 
 
 def random_batches(architecture: ArchitectureConfig, micro_batch_size: int, context: RankContext) -> Iterator[Batch]:
@@ -129,6 +149,7 @@ def measure(
     train = TrainConfig(sequence_length=SEQUENCE_LENGTH, micro_batch_size=micro_batch_size)
     forward_step = make_forward_step(evaluate=False)
     passes, updates, host = [], [], []
+    record_anew(model)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:

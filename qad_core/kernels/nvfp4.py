@@ -27,7 +27,9 @@ _FLOAT32_EXPONENT = 0x7F800000
 _FLOAT32_MAGNITUDE = 0x7FFFFFFF
 
 
-def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
+def nvfp4_quantize_dequantize(
+    x: Tensor, amax: Tensor, block_amax: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """The NVFP4 value of every element of `x`.
 
     Args:
@@ -36,6 +38,7 @@ def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None
             the first axis of `x` falls into, as stacked expert weights do. Larger elements saturate; amax 0 gives 0.
         block_amax: float32, one for each block of 16 in row-major order, in any shape: the magnitude that the
             block's static scale is made for, and saturates at. None takes each block's own (a dynamic scale).
+        out: what to write to, in the shape and type of `x`, contiguous; None makes a new tensor.
 
     Returns:
         [..., K] in the type of `x`, contiguous, without gradient. A block whose scale is too small for E4M3 takes the
@@ -59,7 +62,12 @@ def nvfp4_quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None
         from qad_core.kernels import nvfp4_triton  # Triton is there with CUDA builds of torch alone
 
         static = None if block_amax is None else block_amax.detach().contiguous()
-        return nvfp4_triton.quantize_dequantize(x.detach().contiguous(), amax, static)
+        return nvfp4_triton.quantize_dequantize(x.detach().contiguous(), amax, static, out)
+    value = _in_torch(x, amax, block_amax)
+    return value if out is None else out.copy_(value)
+
+
+def _in_torch(x: Tensor, amax: Tensor, block_amax: Tensor | None) -> Tensor:
     if amax.numel() > 1:
         parts = amax.numel()
         static_parts = [None] * parts if block_amax is None else block_amax.reshape(-1).chunk(parts)

@@ -56,8 +56,9 @@ def nvfp4_config(*, activations: bool = True) -> dict[str, Any]:
 class WeightCache:
     """The last quantized value of one quantizer's weight, until it is invalidated.
 
-    Parameters are written behind autograd's back (the distributed optimizer writes through `.data`), so nothing
-    here can notice a new value: whoever changes weights calls `invalidate_weight_cache`.
+    The next value of the same weight is written to the same place in memory, where recorded graphs read it. Parameters
+    are written behind autograd's back (the distributed optimizer writes through `.data`), so nothing here can notice a
+    new value: whoever changes weights calls `invalidate_weight_cache`.
     """
 
     def __init__(self) -> None:
@@ -65,17 +66,21 @@ class WeightCache:
         """Whether the product that takes the weight adds its gradient to `main_grad` (`train/weight_gradients.py`)."""
         self._value: Tensor | None = None
         self._key: tuple[int, torch.Size, torch.dtype] | None = None
+        self._is_valid = False
 
     def quantize(self, weight: Tensor, quantizer: TensorQuantizer) -> Tensor:
         """The NVFP4 value of `weight`, detached; made anew after `invalidate` or for another tensor."""
         key = (weight.data_ptr(), weight.shape, weight.dtype)
         if self._value is None or key != self._key:
             self._value, self._key = _quantize(weight, quantizer), key
+        elif not self._is_valid:
+            _quantize(weight, quantizer, out=self._value)
+        self._is_valid = True
         return self._value
 
     def invalidate(self) -> None:
         """Forget the value, because the weight has changed."""
-        self._value = self._key = None
+        self._is_valid = False
 
 
 def enable_weight_cache(model: nn.Module) -> int:
@@ -161,11 +166,11 @@ def weight_cache_of(module: nn.Module) -> WeightCache | None:
     return cache if isinstance(cache, WeightCache) else None
 
 
-def _quantize(x: Tensor, quantizer: TensorQuantizer) -> Tensor:
+def _quantize(x: Tensor, quantizer: TensorQuantizer, out: Tensor | None = None) -> Tensor:
     """By the calibrated amax, or by that of `x` where there is none; a static quantizer has one for each block too."""
     x = x.detach()
     amax: Tensor | None = getattr(quantizer, "_amax", None)
     tensor_amax: Tensor | None = getattr(quantizer, "_global_amax", None)
     if tensor_amax is not None:
-        return nvfp4_quantize_dequantize(x, tensor_amax, amax)
-    return nvfp4_quantize_dequantize(x, x.abs().amax() if amax is None else amax)
+        return nvfp4_quantize_dequantize(x, tensor_amax, amax, out)
+    return nvfp4_quantize_dequantize(x, x.abs().amax() if amax is None else amax, out=out)

@@ -31,12 +31,12 @@ _TO_E2M1 = tl.constexpr(((23 - 1) << 23) + (1 << 22))
 _TO_E4M3 = tl.constexpr(((23 - 3) << 23) + (1 << 22))
 
 
-def quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
+def quantize_dequantize(x: Tensor, amax: Tensor, block_amax: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """The NVFP4 value of `x` (contiguous, whole blocks) with one `amax` for all of it, or for each equal part [g].
 
     `block_amax` (contiguous float32, one for each block) is what the block scales are made from, where it is given.
     """
-    out = torch.empty_like(x)
+    out = torch.empty_like(x) if out is None else out
     blocks = x.numel() // 16
     if blocks:
         with rounded_to_nearest(out) as target:

@@ -33,7 +33,7 @@ from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.models.spec import HiddenStatesGPTModel
 from qad_core.train.batches import Batch
 from qad_core.train.intermediate import IntermediateLosses
-from qad_core.train.teacher_graph import ReplayedForward
+from qad_core.train.teacher_graph import ReplayedForward, can_record
 
 Objective = Literal["qad", "qat"]
 _HIDDEN_STATES = "decoder.final_layernorm"
@@ -154,7 +154,7 @@ def convert_to_distillation_model(
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)
-    elif torch.cuda.is_available() and _can_record(teacher) and not distillation.intermediate_layers:
+    elif can_record(teacher) and not distillation.intermediate_layers:
         # A replay calls no hooks, so that layers inside the teacher would be compared as they were when recorded.
         model.teacher_model.forward = ReplayedForward(model.teacher_model.forward, teacher.decoder.final_layernorm)
     return model
@@ -196,17 +196,6 @@ def unwrap(model: Any) -> Any:
     while hasattr(model, "module"):
         model = model.module
     return model
-
-
-def _can_record(teacher: HiddenStatesGPTModel) -> bool:
-    """Whether the teacher's forward pass is one that a CUDA graph can replay.
-
-    Communication between its shards would be recorded too; that has not been tried. A mixture of experts waits for its
-    token counts on the host, which cannot be recorded.
-    """
-    shards = parallel_state.get_tensor_model_parallel_world_size()
-    is_whole = shards * parallel_state.get_pipeline_model_parallel_world_size() == 1
-    return is_whole and teacher.config.num_moe_experts is None
 
 
 def _rest_teacher_while_training(model: Any) -> None:

@@ -33,12 +33,14 @@ from qad_core.train.batches import BatchLayout, follow, iterate_batches
 from qad_core.train.checkpoint import Checkpointer, Progress, step_of
 from qad_core.train.distill import convert_to_distillation_model, plain_forward_step, unwrap
 from qad_core.train.evaluate import run_schedule
+from qad_core.train.layer_graphs import record_layers
 from qad_core.train.optim import build_optimizer, build_scheduler, wrap_data_parallel
 from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import quantize_student, verify_quantized
 from qad_core.train.quantized_linears import shorten_linears
 from qad_core.train.report import Reporter, log
 from qad_core.train.saved_quantizers import take_saved_quantizers
+from qad_core.train.teacher_graph import can_record
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     enable_weight_cache(model)
     shorten_linears(model)
     wrapped = wrap_data_parallel(model, context)
+    if can_record(unwrap(wrapped)) and config.train.recompute == "none":
+        record_layers(wrapped, unwrap(wrapped).decoder.layers)
     optimizer = build_optimizer(wrapped, config.train, context.params_dtype)
     scheduler = build_scheduler(optimizer, config.train)
     session = Session(

@@ -12,10 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from torch import Tensor
 
 _WARM_UPS = 2
 """Passes before the recording, in which kernels are compiled and tables of angles made."""
+
+
+def can_record(model: Any) -> bool:
+    """Whether passes of this model are ones that a CUDA graph can replay.
+
+    Communication between its shards would be recorded too; that has not been tried. A mixture of experts waits for its
+    token counts on the host, which cannot be recorded.
+    """
+    shards = parallel_state.get_tensor_model_parallel_world_size()
+    is_whole = shards * parallel_state.get_pipeline_model_parallel_world_size() == 1
+    return torch.cuda.is_available() and is_whole and model.config.num_moe_experts is None
 
 
 @dataclass(frozen=True)

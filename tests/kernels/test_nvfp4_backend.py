@@ -48,9 +48,9 @@ def quantized_shapes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int
     """Shapes of all tensors quantized during the test, in order."""
     shapes: list[tuple[int, ...]] = []
 
-    def record(x: Tensor, amax: Tensor, block_amax: Tensor | None = None) -> Tensor:
+    def record(x: Tensor, amax: Tensor, block_amax: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         shapes.append(tuple(x.shape))
-        return nvfp4_quantize_dequantize(x, amax, block_amax)
+        return nvfp4_quantize_dequantize(x, amax, block_amax, out)
 
     monkeypatch.setattr(nvfp4_backend, "nvfp4_quantize_dequantize", record)
     yield shapes
