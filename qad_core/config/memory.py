@@ -21,7 +21,7 @@ from qad_core.config.schema import ArchitectureConfig, RunConfig
 UNCERTAINTY = 0.1
 """Share by which a prediction may be off: peaks of a dense model on one GPU, without recomputation, were within it."""
 UNCERTAINTY_UNMEASURED = 0.2
-"""The same for what no GPU has been measured with: recomputation, mixtures, several ranks; assumed."""
+"""The same for what few GPUs have been measured with: recomputation, mixtures, several ranks; assumed."""
 UNCERTAINTY_CPU = 0.3
 """The same on a CPU, where the C library's heap and the libraries themselves weigh more."""
 CONTEXT_BYTES = int(0.75 * GIB)
@@ -126,7 +126,7 @@ def _predict_stage(
     if stage == layout.pipeline_model_parallel_size - 1:
         passing["loss"] = _loss(config, architecture, teacher, widths, is_gpu=device.is_gpu)
     allocated = sum(held.values()) + max(passing.values())
-    outside = _outside(config, device, allocated, passing["teacher's forward pass"])
+    outside = _outside(config, architecture, device, allocated, passing)
     uncertainty = _uncertainty(config, architecture, device)
     return MemoryPrediction(stage, layout.pipeline_model_parallel_size, held, passing, outside, uncertainty)
 
@@ -195,7 +195,9 @@ def _working(architecture: ArchitectureConfig, widths: Widths, *, is_backward: b
     return (values + weight) * widths.value_bytes
 
 
-def _outside(config: RunConfig, device: Device, allocated: int, teacher_pass: int) -> dict[str, int]:
+def _outside(
+    config: RunConfig, architecture: ArchitectureConfig, device: Device, allocated: int, passing: Mapping[str, int]
+) -> dict[str, int]:
     if not device.is_gpu:
         return {"Python and libraries": PROCESS_BYTES}
     layout = config.parallelism
@@ -207,11 +209,14 @@ def _outside(config: RunConfig, device: Device, allocated: int, teacher_pass: in
     )
     # One communicator of all ranks beside those of each axis.
     communicators = (config.cluster.world_size > 1) + sum(size > 1 for size in groups)
+    # What recorded passes work in is kept for them between their replays.
+    is_recordable = layout.model_parallel_size == 1 and architecture.num_moe_experts is None
     looks_inside = bool(config.distillation.intermediate_layers)
-    is_recorded = config.loss == "qad" and layout.model_parallel_size == 1 and not looks_inside
+    teacher_pass = passing["teacher's forward pass"] * (is_recordable and config.loss == "qad" and not looks_inside)
+    student_pass = passing["backward pass of a layer"] * (is_recordable and config.train.recompute == "none")
     return {
         "CUDA context": CONTEXT_BYTES,
         "NCCL": communicators * NCCL_BYTES,
-        "teacher's recorded pass": teacher_pass if is_recorded else 0,
+        "recorded passes": teacher_pass + student_pass,
         "fragmentation": int(FRAGMENTATION * allocated),
     }
