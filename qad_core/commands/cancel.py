@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from qad_core.launch.patience import PATIENCE_SECONDS, PatientSlurm
 from qad_core.launch.run_local import disk_errors
 from qad_core.run.address import address
 from qad_core.run.folder import RunFolder
-from qad_core.run.jobs import Job, read_jobs
+from qad_core.run.jobs import Job, append_job, read_jobs
+from qad_core.run.show import count_of
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.jobs import is_running
 
@@ -61,6 +63,7 @@ def cancel(run: str, roots: Sequence[Path], options: CancelOptions) -> ExitCode:
         chosen = live if options.chain else live[:1]
         ways: dict[str, Way] = {link.job_id: choose_way(link.state, now=options.now) for link in chosen}
         _act(slurm, ways)
+        _note(folder, [link.job for link in chosen if ways[link.job_id] in ("stop", "end")])
     _report(folder, chosen, ways, left=len(live) - len(chosen), as_json=options.as_json)
     return ExitCode.USER_ERROR if set(ways.values()) == {"suspended"} else ExitCode.DONE
 
@@ -77,6 +80,7 @@ def choose_way(state: str, *, now: bool) -> Way:
 def _end_here(folder: RunFolder, start: Job, options: CancelOptions) -> ExitCode:
     if not end_start(start, now=options.now):
         raise RunError(f"The run {folder.name} has just ended.", "There is nothing to cancel.")
+    _note(folder, [start])  # after it: a full disk keeps nobody from ending a run
     if options.as_json:
         print_json({"process": start.pid, "saves": not options.now})
     else:
@@ -93,6 +97,12 @@ def _act(slurm: PatientSlurm, ways: Mapping[str, Way]) -> None:
         slurm.ask(lambda client, job_id=job_id: client.stop_gently(job_id))
 
 
+def _note(folder: RunFolder, jobs: Sequence[Job]) -> None:
+    """Write down that the user has ended these starts: to the trainer a signal is like any other."""
+    for job in jobs:
+        append_job(folder.jobs, Job(id=job.id, kind=job.kind, cancelled=time.time()))
+
+
 def _say(text: str) -> None:
     error_console().print(text, markup=False)
 
@@ -107,7 +117,7 @@ def _report(folder: RunFolder, links: Sequence[LiveLink], ways: Mapping[str, Way
         words = _words(ways[link.job_id], folder)
         out.print(f"job {link.job_id} (link {link.job.link}) {words}", markup=False, soft_wrap=True)
     if left:
-        more = f"{left} link{'s' if left > 1 else ''} of the chain left, the next of which goes on"
+        more = f"{count_of(left, 'link')} of the chain left, the next of which goes on"
         out.print(f"{more}; to end all: qad_core cancel {address(folder)} --chain", markup=False, soft_wrap=True)
 
 

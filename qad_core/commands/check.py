@@ -26,7 +26,7 @@ from qad_core.slurm.errors import SlurmMissing, SlurmUnavailable
 def check(
     experiment: str, overrides: Sequence[str], *, tag: str | None, rehearse: bool = False, as_json: bool = False
 ) -> int:
-    """Print the problems, or the numbers of a config without any; with `rehearse`, run its layout shrunken instead.
+    """Print the numbers of a config, as far as they are known, and its problems; with `rehearse`, run it shrunken.
 
     A rehearsal needs neither the weights, the data nor the GPUs of the run: what this machine lacks of them is
     told, and stops it not.
@@ -47,16 +47,16 @@ def check(
         print_json({**data, **predicted, "notes": listed} if data else None, problems)
         return ExitCode.USER_ERROR if problems else ExitCode.DONE
     print_notes(notes)
-    if problems:
-        print_problems(problems)
-    elif data:
+    if data:
         table = make_table("", "")
         for key, value in data.items():
             table.add_row(key.replace("_", " "), str(value))
         console().print(table)
     if forecast:
         _print_forecast(forecast)
-    if data and not problems:
+    if problems:
+        print_problems(problems)
+    else:
         console().print("No problem found.")
     return ExitCode.USER_ERROR if problems else ExitCode.DONE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qad_core.commands.output import console, error_console, make_table, print_json
-from qad_core.commands.runs import find_run, run_as_json
+from qad_core.commands.runs import find_run, nothing_measured, run_as_json
 from qad_core.errors import RunError
 from qad_core.run.chart_axes import XAxis
 from qad_core.run.comparison import Differences, find_differences, result_rows
@@ -51,6 +51,9 @@ def compare_runs(names: Sequence[str], roots: Sequence[Path], exports: Exports, 
         )
         return
     _print_results(runs)
+    for run in runs:
+        if run.last_training is None and not run.evaluations:
+            console().print(str(nothing_measured(run)), markup=False, soft_wrap=True)
     _print_differences(runs, differences)
     for path in written:
         console().print(f"Wrote {path}.", markup=False)

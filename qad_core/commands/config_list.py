@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
-from qad_core.commands.output import console, make_table, print_json
-from qad_core.config.catalog import list_catalog
+from qad_core.commands.listing import Group, print_groups
+from qad_core.commands.output import console, print_json
+from qad_core.config.catalog import CatalogEntry, list_catalog
 from qad_core.config.library import find_library
 from qad_core.errors import ConfigError
+
+COLUMNS = ("name", "what it is")
 
 
 def list_configs(*, as_json: bool) -> None:
@@ -28,8 +32,11 @@ def list_configs(*, as_json: bool) -> None:
             }
         )
         return
-    table = make_table("Kind", "Name", "What it is")
-    for kind, entries in catalog.items():
-        for number, entry in enumerate(entries):
-            table.add_row(kind if number == 0 else "", entry.name, entry.description)
-    console().print(table)
+    print_groups(console(), "kind", COLUMNS, catalog_groups(catalog))
+
+
+def catalog_groups(catalog: Mapping[str, Sequence[CatalogEntry]]) -> list[Group]:
+    """The kinds as they are listed: a row an entry."""
+    return [
+        Group(kind, tuple((entry.name, entry.description) for entry in entries)) for kind, entries in catalog.items()
+    ]

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qad_core.commands.output import console, make_table, print_json
+from qad_core.commands.listing import Group, print_groups
+from qad_core.commands.output import console, print_json
 from qad_core.config.conf_samples import SCRIPT_SAMPLES
 from qad_core.config.data_paths import dataset_blend_path
 from qad_core.config.library import find_library
@@ -24,6 +25,8 @@ ANY_EXPERIMENT = "blank"
 """A dataset is prepared for a model; the scripts' sequence length and samples, which it is counted in, are here."""
 ANY_MODEL, ANY_DATASET = "tiny", "made-text"
 """To load the one without the other."""
+COLUMNS = ("source", "taken", "template", ">weight")
+"""Of a dataset's sources, where they are listed."""
 RECORD_SUFFIXES = (".jsonl", ".parquet")
 TEXT_SUFFIXES = (".txt", ".md", ".py")
 
@@ -84,13 +87,12 @@ def list_data(*, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
         return
-    table = make_table("dataset", "source", "taken", "template", ">weight", ">scripts' documents", "prepared for")
-    for row in rows:
-        for first, cells in zip((True, *[False] * len(row.sources)), _source_cells(row), strict=False):
-            samples = f"{row.script_samples:,}" if row.script_samples and first else ""
-            prepared = " ".join(row.prepared) if first else ""
-            table.add_row(row.name if first else "", *cells, samples, prepared)
-    console().print(table)
+    print_groups(console(), "dataset", COLUMNS, data_groups(rows))
+
+
+def data_groups(rows: Sequence[DatasetSummary]) -> list[Group]:
+    """The datasets as they are listed: a row a source."""
+    return [Group(row.name, tuple(_source_cells(row)), _note(row)) for row in rows]
 
 
 def describe_datasets() -> list[DatasetSummary]:
@@ -147,6 +149,13 @@ def _source_cells(row: DatasetSummary) -> list[tuple[str, str, str, str]]:
         )
         for source in row.sources
     ]
+
+
+def _note(row: DatasetSummary) -> str:
+    """What the scripts took of a dataset, and for whom it is prepared."""
+    samples = [f"{row.script_samples:,} documents in the scripts"] if row.script_samples else []
+    prepared = [f"prepared for {', '.join(row.prepared)}"] if row.prepared else []
+    return "; ".join([*samples, *prepared])
 
 
 def _with_source(config: RunConfig, source: Path) -> RunConfig:

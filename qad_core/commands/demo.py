@@ -14,6 +14,7 @@ from rich.console import Console
 from qad_core.commands.experiment import run_folder_of
 from qad_core.commands.export import run_export, serve_command, show_report
 from qad_core.commands.output import console, make_table, print_problems
+from qad_core.commands.programs import name_program
 from qad_core.commands.train import run_in_foreground
 from qad_core.config.checks import check_experiment
 from qad_core.errors import ExitCode, QadError
@@ -21,7 +22,7 @@ from qad_core.launch.plan import make_plan
 from qad_core.run.metrics import MetricsLine, Number, is_evaluation, read_metrics
 from qad_core.run.plot import plot_series
 from qad_core.run.run_paths import is_run_folder
-from qad_core.run.show import is_worse, show_fraction, show_number, show_verdict
+from qad_core.run.show import count_of, is_worse, show_fraction, show_number, show_verdict
 from qad_core.run.store import RunSummary, summarize_run
 
 EXPERIMENT = "demo"
@@ -68,7 +69,7 @@ def show_result(run: RunSummary, out: Console) -> None:
     table = make_table("", ">KL to teacher", ">cross-entropy", ">perplexity", ">top-1 agreement")
     table.add_row("teacher", *_cells(0.0, last.get("eval/teacher_ce"), None, 1.0))
     table.add_row("PTQ: NVFP4, no training", *_evaluation_cells(first))
-    table.add_row(f"QAD: after {run.step} steps", *_evaluation_cells(last))
+    table.add_row(f"QAD: after {count_of(run.step, 'step')}", *_evaluation_cells(last))
     out.print()
     out.print(table)
     if run.recovered is not None:
@@ -77,8 +78,8 @@ def show_result(run: RunSummary, out: Console) -> None:
     steps, losses = _loss_series(read_metrics(run.folder.metrics))
     out.print("training loss (KL to the teacher) over the steps", markup=False)
     out.print(plot_series(steps, losses), markup=False, soft_wrap=True)
-    out.print(f"\nThe same, live: qad-tui {run.path.parent}", markup=False, soft_wrap=True)
-    out.print(f"The numbers:    qad_core metrics {run.path}", markup=False, soft_wrap=True)
+    out.print(f"\nThe same, live: {name_program('qad-tui')} {run.path.parent}", markup=False, soft_wrap=True)
+    out.print(f"The numbers:    {name_program('qad_core')} metrics {run.path}", markup=False, soft_wrap=True)
 
 
 def _loss_series(lines: Sequence[MetricsLine]) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qad_core.commands.output import console, make_table, print_json
-from qad_core.commands.runs import find_run
+from qad_core.commands.runs import find_run, nothing_measured
 from qad_core.errors import RunError
 from qad_core.run.events import read_run_lines
 from qad_core.run.metrics import MetricsLine, is_evaluation
@@ -20,11 +20,18 @@ LAST_LINES = 10
 
 
 def show_metrics(run: str, roots: Sequence[Path], *, key: str | None, as_json: bool) -> None:
-    """Print evaluations and the last training lines; with `key`, that series over the steps."""
+    """Print evaluations and the last training lines; with `key`, that series over the steps.
+
+    That there is nothing yet is an answer too; with `key` it is a RunError, as for a key that no line has.
+    """
     found = find_run(run, roots)
     lines = read_run_lines(found.folder)
+    if not lines and key is not None:
+        raise nothing_measured(found)
     if as_json:
         print_json(_as_json(lines, key, found.recovered))
+    elif not lines:
+        console().print(str(nothing_measured(found)), markup=False, soft_wrap=True)
     elif key is not None:
         steps, values = series(lines, key)
         console().print(f"{key} of {found.name}", markup=False)

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from qad_core.config.problems import InvalidConfigError, Problem
 from qad_core.errors import ExitCode, QadError
+from qad_core.run.show import count_of
 
 PIPE_WIDTH = 240
 
@@ -46,8 +47,7 @@ def print_problems(problems: Sequence[Problem]) -> None:
     out = error_console()
     for problem in problems:
         out.print(str(problem), markup=False)
-    count = len(problems)
-    out.print(f"{count} problem{'s' if count > 1 else ''}; nothing was started.")
+    out.print(f"{count_of(len(problems), 'problem')}; nothing was started.")
 
 
 def print_notes(notes: Sequence[Problem]) -> None:

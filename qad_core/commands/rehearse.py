@@ -26,7 +26,7 @@ from qad_core.launch.rehearsal import OUTPUT, Stage, losses, run_rehearsal, went
 from qad_core.launch.requirements import require_trainer
 from qad_core.run.failure import Failure
 from qad_core.run.folder import RunFolder
-from qad_core.run.show import show_number
+from qad_core.run.show import count_of, show_number
 from qad_core.run.store import summarize_run
 
 NOT_REHEARSED = (
@@ -127,7 +127,8 @@ def _check_memory(ranks: int) -> None:
     needed, free = _SHARED_BYTES + ranks * _RANK_BYTES, psutil.virtual_memory().available
     if needed > free:
         raise ConfigError(
-            f"A rehearsal of {ranks} ranks takes about {needed / GIB:.0f} GiB, and {free / GIB:.0f} GiB are free here.",
+            f"A rehearsal of {count_of(ranks, 'rank')} takes about {needed / GIB:.0f} GiB, "
+            f"and {free / GIB:.0f} GiB are free here.",
             "Rehearse fewer replicas (cluster.nodes=...), or on a machine with more memory.",
         )
 
@@ -135,10 +136,10 @@ def _check_memory(ranks: int) -> None:
 def _print_what(config: RunConfig, rehearsal: Rehearsal) -> None:
     shape = rehearsal.config.model.architecture
     assert shape is not None
-    experts = f", {shape.num_moe_experts} experts" if shape.num_moe_experts else ""
+    experts = f", {count_of(shape.num_moe_experts, 'expert')}" if shape.num_moe_experts else ""
     console().print(
-        f"Rehearsing {config.run_name}: {config.cluster.world_size} ranks ({layout_words(config)}) on this machine's"
-        f" CPU, {shape.family} with {shape.num_layers} layers {shape.hidden_size} wide{experts}",
+        f"Rehearsing {config.run_name}: {count_of(config.cluster.world_size, 'rank')} ({layout_words(config)}) on this"
+        f" machine's CPU, {shape.family} with {count_of(shape.num_layers, 'layer')} {shape.hidden_size} wide{experts}",
         markup=False,
     )
 

@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from qad_core.commands.outlook import retry_command
 from qad_core.config.schema import PathsConfig
+from qad_core.errors import RunError
+from qad_core.run.address import address
 from qad_core.run.folder import RunFolder
 from qad_core.run.run_paths import is_run_folder, resolve_run
 from qad_core.run.store import RunSummary, summarize_run
@@ -31,6 +34,23 @@ def find_run_folder(experiment_or_run: str, roots: Sequence[Path]) -> RunFolder 
     return RunFolder(found) if found is not None else None
 
 
+def nothing_measured(run: RunSummary) -> RunError:
+    """That a run has no number yet, and what to do about it."""
+    what, look = f"Nothing has been measured yet in {run.name}", f"qad_core status {address(run.folder)}"
+    if run.state == "running":
+        what += ", which runs"
+        hint = f"The first numbers come with its first evaluation or step; how far it is: {look}"
+    elif run.state == "failed":
+        what += ", which failed"
+        hint = f"Why, and the way on: {look}"
+    elif run.state == "foreign":
+        hint = f"It has no event files below {run.folder.event_files.name}/ that could be read."
+    else:
+        what += f": {run.words}"
+        hint = f"Whether a job of it waits: {look}; else start it: {retry_command(run, ())}"
+    return RunError(f"{what}.", hint)
+
+
 def run_as_json(run: RunSummary) -> dict[str, object]:
     """A run's state and newest numbers."""
     status = run.status
@@ -40,6 +60,7 @@ def run_as_json(run: RunSummary) -> dict[str, object]:
         "state": run.state,
         "words": run.words,
         "alive": run.alive,
+        "cancelled": run.cancelled,
         "phase": status.phase if status else None,
         "step": run.step,
         "train_iterations": run.train_iterations,

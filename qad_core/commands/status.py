@@ -20,7 +20,7 @@ from qad_core.run.failure import Failure
 from qad_core.run.health import Severity
 from qad_core.run.log_files import log_files
 from qad_core.run.run_paths import find_run_paths, resolve_run
-from qad_core.run.show import show_duration, show_number, show_verdict, show_won_back
+from qad_core.run.show import count_of, show_duration, show_number, show_verdict, show_won_back
 from qad_core.run.store import RunSummary, summarize_run
 from qad_core.slurm.answers import SlurmAnswers
 from qad_core.slurm.links import LinkView
@@ -112,7 +112,7 @@ def print_failure(failure: Failure, run: RunSummary) -> None:
     if failure.chain_stopped and failure.chain_stopped != failure.message:
         out.print(f"  the chain was stopped: {failure.chain_stopped}", markup=False, soft_wrap=True)
     if failure.others:
-        out.print(f"  {failure.others} other rank(s) failed after it")
+        out.print(f"  {count_of(failure.others, 'other rank')} failed after it")
     for line in failure.excerpt:
         out.print(f"  | {line}", markup=False, style="dim")
     for advice in failure.advice:

@@ -11,7 +11,7 @@ from qad_core.launch.chain import ChainEstimate
 from qad_core.launch.submission import Submission, describe_calls
 from qad_core.run.address import address
 from qad_core.run.jobs import Job
-from qad_core.run.show import show_duration
+from qad_core.run.show import count_of, show_duration
 from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.errors import SlurmUnavailable
 from qad_core.slurm.jobs import never_starts, reason_words, state_words, what_to_do
@@ -21,10 +21,10 @@ from qad_core.slurm.records import QueueEntry
 def show_plan(submission: Submission, estimate: ChainEstimate | None) -> None:
     """Say what is going to be submitted, and what of it will not be enough."""
     config, out = submission.resolved.config, console()
-    count, limit = len(submission.links), config.cluster.slurm.time_limit
+    cluster, count = config.cluster, len(submission.links)
     out.print(f"run folder: {submission.batch.folder.path}", markup=False, soft_wrap=True)
-    out.print(f"{count} link{'s' if count > 1 else ''} of {limit} on {config.cluster.nodes} node(s), "
-              f"{config.cluster.gpus_per_node} GPU(s) each", markup=False)  # fmt: skip
+    out.print(f"{count_of(count, 'link')} of {cluster.slurm.time_limit} on {count_of(cluster.nodes, 'node')}, "
+              f"{count_of(cluster.gpus_per_node, 'GPU')} each", markup=False)  # fmt: skip
     out.print(estimate_words(estimate, count), markup=False)
     names = [name for name in config.cluster.slurm.secrets if os.environ.get(name)]
     if names:
@@ -36,9 +36,9 @@ def estimate_words(estimate: ChainEstimate | None, links: int) -> str:
     if estimate is None:
         return "how many links it needs is not known: no step of this run has been timed yet"
     text = (
-        f"{estimate.iterations_left} iterations left x {estimate.seconds_per_iteration:.3g} s = "
+        f"{count_of(estimate.iterations_left, 'iteration')} left x {estimate.seconds_per_iteration:.3g} s = "
         f"{show_duration(estimate.hours * 3600)}; a link trains for {show_duration(estimate.link_seconds)}: "
-        f"{estimate.links} link{'s' if estimate.links > 1 else ''} needed"
+        f"{count_of(estimate.links, 'link')} needed"
     )
     if links < estimate.links:
         return f"{text}, {links} submitted: it will not be done after them"

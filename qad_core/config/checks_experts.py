@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.run.show import count_of
 
 _EP = "parallelism.expert_model_parallel_size"
 _TP = "parallelism.tensor_model_parallel_size"
@@ -86,6 +87,7 @@ def _check_expert_ranks(config: RunConfig) -> Iterator[Problem]:
     tensor, pipeline = layout.tensor_model_parallel_size, layout.pipeline_model_parallel_size
     shared = config.data_parallel_size * layout.context_parallel_size
     if world % layout.model_parallel_size == 0 and shared % ranks:
-        what = f"EP {ranks} cannot be made of {shared} ranks: {world} ranks shared by TP {tensor} x PP {pipeline}"
+        all_ranks = f"{count_of(world, 'rank')} shared by TP {tensor} x PP {pipeline}"
+        what = f"EP {ranks} cannot be made of {count_of(shared, 'rank')}: {all_ranks}"
         keys = f"{_EP}, cluster.nodes, cluster.processes_per_node"
         yield Problem(what, keys, f"Take a multiple of {tensor * pipeline * ranks} ranks, or a smaller EP.")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from qad_core.config.checks_experts import check_experts, teacher_keys
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ArchitectureConfig, RunConfig
+from qad_core.run.show import count_of
 
 NVFP4_BLOCK = 16
 """Values that share one block scale."""
@@ -47,7 +48,7 @@ def _check_world_size(config: RunConfig) -> Iterator[Problem]:
             f"TP {layout.tensor_model_parallel_size} x PP {layout.pipeline_model_parallel_size}"
             f" x CP {layout.context_parallel_size} = {layout.model_parallel_size}"
         )
-        what = f"{world} ranks cannot be shared by replicas of {sizes} ranks"
+        what = f"{count_of(world, 'rank')} cannot be shared by replicas of {sizes} ranks"
         hint = f"Take a multiple of {layout.model_parallel_size} ranks, or another layout (parallelism=NAME)."
         yield Problem(what, f"{_WORLD}, {_TP}, {_PP}, {_CP}", hint)
 

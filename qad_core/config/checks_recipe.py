@@ -64,7 +64,7 @@ def _check_calibration(config: RunConfig) -> Iterator[Problem]:
     taken = -(-config.quantization.calibration_sequences // together) * together
     there = config.train.train_samples
     if config.quantization.format != "none" and config.train.global_batch_size <= there < taken:
-        what = f"calibration takes {taken} sequences, and there are {there} to train on"
+        what = f"calibration takes {taken} sequences, and the training has {there}"
         keys = "quantization.calibration_sequences, train.train_samples, train.micro_batch_size"
         yield Problem(what, keys, "Calibrate on fewer, or train on more.")
 

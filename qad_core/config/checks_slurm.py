@@ -13,6 +13,7 @@ from pathlib import Path
 from qad_core.config.checks_options import check_options
 from qad_core.config.problems import Problem
 from qad_core.config.schema import ClusterConfig, RunConfig
+from qad_core.run.show import count_of
 
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,}")
 _SECRET_SETTING = re.compile(
@@ -53,7 +54,7 @@ def _check_time(config: RunConfig) -> Iterator[Problem]:
 
 def _check_gpus(cluster: ClusterConfig) -> Iterator[Problem]:
     if cluster.device != "cpu" and 0 < cluster.gpus_per_node < cluster.processes_per_node:
-        what = f"{cluster.processes_per_node} ranks a node, but {cluster.gpus_per_node} GPUs are asked for"
+        what = f"{cluster.processes_per_node} ranks a node, but {count_of(cluster.gpus_per_node, 'GPU')} asked for"
         yield Problem(what, "cluster.processes_per_node, cluster.slurm.gpus_per_node", "Take one GPU a rank.")
     if cluster.device == "cuda" and cluster.gpus_per_node == 0:
         what = "device is cuda, but no GPU is asked for"

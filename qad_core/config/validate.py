@@ -5,7 +5,7 @@ Owns the wording of the schema's refusals. Comparing fields with each other is `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from pydantic import ValidationError
@@ -16,6 +16,8 @@ from qad_core.config.fields import FIELDS, nearest
 from qad_core.config.library import PART_FOLDERS
 from qad_core.config.problems import Problem
 from qad_core.config.schema import RunConfig
+
+_ARCHITECTURE = "model.architecture"
 
 
 def build_config(layer: Layer) -> tuple[RunConfig | None, list[Problem], frozenset[str]]:
@@ -35,7 +37,8 @@ def build_config(layer: Layer) -> tuple[RunConfig | None, list[Problem], frozens
         details = error.errors()
     broken = layer.broken | {key.split(".")[0] for key in bad}
     news = [item for item in details if item["type"] != "missing" or str(item["loc"][0]) not in broken]
-    problems = [_explain(item, good) for item in news]
+    absent = [_key_of(item) for item in news if item["type"] == "missing"]
+    problems = [_explain(item, good) for item in news if item["type"] != "missing"] + _explain_missing(absent)
     bad |= {key for item in details if (key := _key_of(item)) in good}
     try:
         config = RunConfig.model_validate(_nest({key: item for key, item in good.items() if key not in bad}))
@@ -75,11 +78,34 @@ def _key_of(detail: ErrorDetails) -> str:
     return key
 
 
+def _explain_missing(keys: Sequence[str]) -> list[Problem]:
+    """One problem a section: whoever sets one field of a section that has no more lacks all the others."""
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        sections.setdefault(key.rpartition(".")[0], []).append(key)
+    problems: list[Problem] = []
+    for section, absent in sections.items():
+        if section and len(absent) > 1:
+            what = f"{section} is given in part: {len(absent)} of its fields are missing"
+            problems.append(Problem(what, ", ".join(absent), _whole_section(section)))
+        else:
+            problems += [Problem(f"{key} is missing", key, f"{_doc(key)}{_name_part(key)}") for key in absent]
+    return problems
+
+
+def _whole_section(section: str) -> str:
+    """How to get all the fields of a section of which some are missing."""
+    if section == _ARCHITECTURE:
+        return f"Write them all, or none of {section}: it is read beside the weights.{_name_part('model')}"
+    return f"Write them all.{_name_part(section)}"
+
+
+def _name_part(key: str) -> str:
+    return f" Name one of configs/{PART_FOLDERS[key]}: {key}=NAME." if key in PART_FOLDERS else ""
+
+
 def _explain(detail: ErrorDetails, settings: Mapping[str, Setting]) -> Problem:
     key = _key_of(detail)
-    if detail["type"] == "missing":
-        named = f" Name one of configs/{PART_FOLDERS[key]}: {key}=NAME." if key in PART_FOLDERS else ""
-        return Problem(f"{key} is missing", key, f"{_doc(key)}{named}")
     place = settings[key].place if key in settings else key
     reason = detail["msg"][:1].lower() + detail["msg"][1:]
     hint = _doc(key)

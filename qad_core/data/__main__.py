@@ -21,6 +21,7 @@ from qad_core.data.manifest import SourceCounts, SplitCounts
 from qad_core.data.prepare import PreparedDataset, prepare_dataset
 from qad_core.errors import ExitCode, QadError, explain_os_error
 from qad_core.models.tokenizer import Tokenizer, load_tokenizer
+from qad_core.run.show import count_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,9 +90,9 @@ def _describe_source(name: str, source: SourceCounts) -> str:
     """What a source gave, and what was left of it."""
     documents = sum(split.documents for split in source.splits.values())
     return (
-        f"  {name}: {source.records:,} records read, {source.left_out:,} not in the sample, "
+        f"  {name}: {count_of(source.records, 'record')} read, {source.left_out:,} not in the sample, "
         f"{source.bad_records:,} bad, {source.empty_documents:,} empty, "
-        f"{source.duplicate_documents:,} duplicates; {documents:,} documents kept"
+        f"{count_of(source.duplicate_documents, 'duplicate')}; {count_of(documents, 'document')} kept"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from qad_core.data.sources import Unit
 from qad_core.data.unit_maker import UnitCounts, UnitMaker
 from qad_core.errors import OutsideError
+from qad_core.run.show import count_of
 
 SECONDS_BETWEEN_REPORTS = 2.0
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -77,8 +78,8 @@ class _Progress:
             self._last = time.monotonic()
             documents, tokens, characters = self._sums
             self.tell(
-                f"  {self._finished:,} of {self._units:,} pieces; {documents:,} documents, {tokens:,} tokens, "
-                f"{characters:,} characters so far"
+                f"  {self._finished:,} of {self._units:,} pieces; {count_of(documents, 'document')}, "
+                f"{tokens:,} tokens, {characters:,} characters so far"
             )
 
     def finish_unit(self) -> None:

@@ -20,6 +20,7 @@ from qad_core.config.schema import ClusterConfig, RunConfig
 from qad_core.errors import ConfigError
 from qad_core.launch.network import INTERFACE_VARIABLES, interface_towards
 from qad_core.run.folder import RunFolder
+from qad_core.run.show import count_of
 from qad_core.seen import is_file
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(256 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
@@ -140,7 +141,7 @@ def _check_allocation(cluster: ClusterConfig, environ: Mapping[str, str]) -> Non
     given = environ.get("SLURM_JOB_NUM_NODES", "")
     if cluster.kind == "slurm" and given.isdigit() and int(given) != cluster.nodes:
         raise ConfigError(
-            f"SLURM gave this job {given} node(s), but cluster.nodes is {cluster.nodes}.",
+            f"SLURM gave this job {count_of(int(given), 'node')}, but cluster.nodes is {cluster.nodes}.",
             "Set cluster.nodes and submit again, rather than --nodes on sbatch's command line.",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from qad_core.launch.plan import LaunchPlan
+from qad_core.run.show import count_of
 
 
 def describe_commands(plan: LaunchPlan) -> str:
@@ -14,6 +15,6 @@ def describe_commands(plan: LaunchPlan) -> str:
         lines += ["# first, to make the tokens or find them as they should be:", shlex.join(plan.prepare), ""]
     settings = [f"{name}={shlex.quote(value)}" for name, value in sorted(plan.environment.items())]
     port = plan.rendezvous.port or "free"
-    ranks = f"{plan.processes} rank{'s' if plan.processes > 1 else ''} here, of {plan.world_size}"
+    ranks = f"{count_of(plan.processes, 'rank')} here, of {plan.world_size}"
     command = " \\\n  ".join([*settings, shlex.join(plan.argv)])
     return "\n".join([*lines, f"# {ranks}; port: {port}", command, ""])

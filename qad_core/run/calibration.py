@@ -13,6 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from qad_core.run.show import count_of
+
 MOST_LAYERS = 6
 """Layers named in one line."""
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -58,9 +60,9 @@ def unseen_words(layers: Sequence[UnseenLayer]) -> str:
         f" (amax {layer.input_amax[0]:.3g}, {layer.input_amax[1]:.3g})"
         for layer in layers[:MOST_LAYERS]
     ]
-    more = [f"{len(layers) - MOST_LAYERS} more layers"] if len(layers) > MOST_LAYERS else []
+    more = [count_of(len(layers) - MOST_LAYERS, "more layer")] if len(layers) > MOST_LAYERS else []
     total = sum(len(layer.experts) for layer in layers)
-    some = "expert" if total == 1 else "experts"
     return (
-        f"{total} {some} saw no token in calibration and took their layer's largest amax: {'; '.join([*named, *more])}"
+        f"{count_of(total, 'expert')} saw no token in calibration and took their layer's largest amax: "
+        f"{'; '.join([*named, *more])}"
     )

@@ -23,7 +23,7 @@ from qad_core.run.health_rules import (
     SpikeRule,
 )
 from qad_core.run.metrics import MetricsLine, is_evaluation
-from qad_core.run.show import show_duration
+from qad_core.run.show import count_of, show_duration
 
 if TYPE_CHECKING:
     from qad_core.run.status import Status
@@ -36,6 +36,8 @@ STALL_SECONDS = 5.0
 """Least seconds for that; a busy disk holds shorter steps up for as long."""
 PAUSE_STEPS = 3
 """A pause between two steps that held an evaluation or a save takes at least so many steps' time."""
+FEWEST_STEPS = 10
+"""A run of fewer steps is not judged: nothing found says nothing yet."""
 _ORDER: dict[Severity, int] = {"problem": 0, "warning": 1, "note": 2}
 
 
@@ -48,6 +50,7 @@ class HealthWatch:
         self._training = (NonFiniteRule(), SkippedRule(), SpikeRule(), LossRule(), SpeedRule())
         self._evaluation = EvaluationRule()
         self._last_time: float | None = None
+        self._step = 0
 
     def extend(self, lines: Iterable[MetricsLine]) -> None:
         """Take the new lines of metrics.jsonl."""
@@ -56,14 +59,17 @@ class HealthWatch:
             if is_evaluation(line):
                 self._evaluation.add(step, line)
                 continue
+            self._step = step
             self._keep_time(line.get("time"))
             for rule in self._training:
                 rule.add(step, line)
 
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong, the worst first."""
-        found = [rule.finding() for rule in (*self._training, self._evaluation)]
-        return tuple(sorted((one for one in found if one is not None), key=lambda one: _ORDER[one.severity]))
+        """What is wrong, the worst first; where nothing is, that it is too early to say so."""
+        found = [one for rule in (*self._training, self._evaluation) if (one := rule.finding()) is not None]
+        if not found and 0 < self._step < FEWEST_STEPS:
+            return (_too_early(self._step),)
+        return tuple(sorted(found, key=lambda one: _ORDER[one.severity]))
 
     def _keep_time(self, time: float | None) -> None:
         if time is not None and self._last_time is not None and math.isfinite(time - self._last_time):
@@ -94,6 +100,11 @@ def find_stall(
         "one rank waits for another, or the disk for its answer: look at the logs."
     )
     return Finding("stalled", "problem", sentence, status.step)
+
+
+def _too_early(step: int) -> Finding:
+    sentence = f"Too early to call it healthy: it has done {count_of(step, 'step')}, and {FEWEST_STEPS} are wanted."
+    return Finding("too-early", "note", sentence, step)
 
 
 def worst_of(findings: Sequence[Finding]) -> Severity | None:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from qad_core.run.history import ThinnedHistory
 from qad_core.run.metrics import MetricsLine, Number
+from qad_core.run.show import count_of
 
 Severity = Literal["note", "warning", "problem"]
 """`note`: nothing to do; `warning`: look at it; `problem`: the run wastes its time as it is."""
@@ -56,8 +57,7 @@ class NonFiniteRule:
         if not self._count:
             return None
         where = f"at step {self._last}" if self._count == 1 else f"between steps {self._first} and {self._last}"
-        steps = "1 step" if self._count == 1 else f"{self._count} steps"
-        sentence = f"The loss or the gradient norm of {steps} was not finite, {where}"
+        sentence = f"The loss or the gradient norm of {count_of(self._count, 'step')} was not finite, {where}"
         if _is_recent(self._last, self._newest):
             sentence += "; the run learns nothing from such a step, and several in a row mean that it has diverged."
             return Finding("non-finite", "problem", sentence, self._last)
@@ -81,7 +81,7 @@ class SkippedRule:
         if not self._count:
             return None
         recent = _is_recent(self._last, self._newest)
-        steps = "1 step was" if self._count == 1 else f"{self._count} steps were"
+        steps = f"{count_of(self._count, 'step')} {'was' if self._count == 1 else 'were'}"
         sentence = f"{steps} skipped, the last at step {self._last}: the weights were left as they were."
         return Finding("skipped", "warning" if recent else "note", sentence, self._last)
 
@@ -129,9 +129,7 @@ class SpikeRule:
                 f"{newest}; the learning rate is probably too high."
             )
             return Finding("gradient-norm", "warning", sentence, self._last)
-        spikes = (
-            "1 isolated gradient-norm spike" if self._count == 1 else f"{self._count} isolated gradient-norm spikes"
-        )
+        spikes = count_of(self._count, "isolated gradient-norm spike")
         return Finding("gradient-norm", "note", f"{spikes}, {newest}; single ones do no harm.", self._last)
 
     def _is_spike(self, norm: float) -> bool:

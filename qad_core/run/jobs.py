@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -94,6 +95,8 @@ class Job(BaseModel):
     """Its starts in a row, just before the last one, that gained no checkpoint."""
     stopped_by: Literal["", "walltime", "signal"] = ""
     """What told it to stop, as its launcher took it: the signal before or at its walltime, or another."""
+    cancelled: UnixTime | None = None
+    """Unix time at which the user told it to end with `qad_core cancel`, null where nobody did."""
     nodes: tuple[str, ...] = ()
     """Nodes it ran on."""
     log: LogPath = ""
@@ -142,6 +145,12 @@ def read_jobs(path: Path) -> list[Job]:
         if event is not None:
             merged.setdefault(str(event["id"]), {}).update(event)
     return [Job.model_validate(fields) for fields in merged.values()]
+
+
+def was_cancelled(jobs: Sequence[Job]) -> bool:
+    """Whether the user has cancelled the newest start, since it last began."""
+    newest = max(jobs, key=lambda job: job.started or 0.0, default=None)
+    return newest is not None and newest.cancelled is not None and newest.cancelled >= (newest.started or 0.0)
 
 
 def _read_event(raw: bytes) -> dict[str, object] | None:

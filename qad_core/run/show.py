@@ -16,6 +16,11 @@ def show_number(value: Number) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def count_of(count: int, noun: str) -> str:
+    """A count with what it counts: `1 step`, `40 steps`, `1,200 steps`; of nouns whose plural ends in s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def show_count(value: float) -> str:
     """A count with a thousands unit: `920`, `12.4k`, `1.31M`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

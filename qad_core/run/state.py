@@ -32,19 +32,21 @@ def run_state(folder: RunFolder, status: Status | None, *, alive: bool) -> State
     return "running" if alive else "killed"
 
 
-def describe(state: State, status: Status | None) -> str:
-    """The state and its circumstance in a few words."""
+def describe(state: State, status: Status | None, *, cancelled: bool = False) -> str:
+    """The state and its circumstance in a few words; `cancelled` is that the user has ended the run's newest start."""
     if status is None:
         return "made by other scripts" if state == "foreign" else state
     at = f"at step {status.step} of {status.train_iterations}"
     if state == "running":
         return status.phase if status.phase == "training" else f"{status.phase}, {at}"
+    by_user = ", cancelled by the user" if cancelled else ""
     if state == "stopped":
-        return f"stopped {at}{f' by {status.reason}' if status.reason else ''}, can be resumed"
+        by = by_user or (f" by {status.reason}" if status.reason else "")
+        return f"stopped {at}{by}, can be resumed"
     if state == "failed":
         return f"failed {at}: {shorten(status.error, LONGEST_ERROR)}" if status.error else f"failed {at}"
     if state == "killed":
-        return f"killed while {status.phase} {at}, can be resumed"
+        return f"killed while {status.phase} {at}{by_user}, can be resumed"
     return state
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from qad_core.run.folder import RunFolder
 from qad_core.run.health import Finding, find_stall
 from qad_core.run.health_rules import loss_of
+from qad_core.run.jobs import read_jobs, was_cancelled
 from qad_core.run.metrics import MetricsLine
 from qad_core.run.metrics_digest import Digest, EventDigest, MetricsDigest
 from qad_core.run.progress import eta_seconds, recovered_fraction
@@ -50,6 +51,8 @@ class RunSummary:
     """What the health rules find in the metrics alone; `health` has the stall as well."""
     longest_pause: float = 0.0
     """Seconds: the longest time from one step to the next so far."""
+    cancelled: bool = False
+    """Whether it stands still because the user has cancelled it."""
 
     @property
     def name(self) -> str:
@@ -114,7 +117,7 @@ class RunSummary:
     @property
     def words(self) -> str:
         """The state and its circumstance, as a person would say it."""
-        return describe(self.state, self.status)
+        return describe(self.state, self.status, cancelled=self.cancelled)
 
 
 class Stamp(NamedTuple):
@@ -201,9 +204,10 @@ def _summarize_foreign(path: Path, seen: _Seen) -> RunSummary:
 
 def _summary(path: Path, status: Status | None, digest: Digest, updated: float) -> RunSummary:
     alive = status is not None and writer_lives(status)
+    state = run_state(RunFolder(path), status, alive=alive)
     return RunSummary(
         path=path,
-        state=run_state(RunFolder(path), status, alive=alive),
+        state=state,
         status=status,
         alive=alive,
         last_training=digest.last_training,
@@ -214,6 +218,7 @@ def _summary(path: Path, status: Status | None, digest: Digest, updated: float) 
         loss_history=digest.loss_history,
         findings=digest.findings,
         longest_pause=digest.longest_pause,
+        cancelled=state in ("stopped", "killed") and was_cancelled(read_jobs(RunFolder(path).jobs)),
     )
 
 

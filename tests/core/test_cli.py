@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from qad_core.errors import ExitCode
 from qad_core.run.folder import RunFolder
 from qad_core.run.identity import write_identity
 from qad_core.run.metrics import MetricsLine, encode_line
-from qad_core.run.status import Status, write_status
+from qad_core.run.status import Phase, Status, write_status
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,17 @@ def test_every_problem_is_reported_at_once_with_the_nearest_name(capsys: pytest.
     assert all(set(problem) == {"what", "where", "hint"} for problem in problems)
     assert len(problems) == 2
     assert "Did you mean train.learning_rate?" in [problem["hint"] for problem in problems]
+
+
+def test_what_a_config_comes_to_is_shown_before_its_problems() -> None:
+    argv = [sys.executable, "-m", "qad_core.cli", "check", "tiny", "train.min_learning_rate=1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert done.returncode == ExitCode.USER_ERROR
+    marks = ("run name", "train iterations", "in all", "time ", "1 problem; nothing was started.")
+    places = [done.stdout.find(mark) for mark in marks]
+    assert -1 not in places and places == sorted(places), done.stdout
+    assert "No problem found" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -161,6 +173,30 @@ def test_metrics_are_lines_a_table_or_a_curve(capsys: pytest.CaptureFixture[str]
     assert "┤" in capsys.readouterr().out
     assert main(["metrics", name, "--plot", "grad_nrm"]) == ExitCode.USER_ERROR
     assert "Did you mean grad_norm?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("phase", "advice"),
+    [(None, "qad_core train"), ("training", "with its first evaluation or step"), ("failed", "Why, and the way on")],
+)
+def test_a_run_without_numbers_says_so_and_what_to_do(
+    phase: Phase | None, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = finished_run(), finished_run("b").name
+    folder.metrics.unlink()
+    folder.status.unlink()
+    if phase is not None:
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "updated": time.time()}
+        write_status(folder.status, Status.model_validate({"phase": phase, **me}))
+    for command in (["metrics", folder.name], ["compare", folder.name, other]):
+        assert main(command) == ExitCode.DONE
+        said = capsys.readouterr().out
+        assert said.count(f"Nothing has been measured yet in {folder.name}") == 1, said
+        assert advice in said and f"qad_core status {folder.name}" in said
+    assert main(["metrics", folder.name, "--plot", "loss/kd"]) == ExitCode.USER_ERROR
+    assert "Nothing has been measured yet" in capsys.readouterr().err
+    code, envelope = answer(capsys, "metrics", folder.name)
+    assert (code, envelope["data"]) == (0, {"training": [], "evaluation": [], "recovered_fraction": None})
 
 
 def test_compare_shows_differing_config_values_and_results(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ class Wrong:
 
 MODEL, LAYOUT, TRAIN = "model.architecture", "parallelism", "train"
 TABLE = [
-    Wrong("parallelism=tp2", "1 ranks cannot be shared by replicas of TP 2", "cluster.processes_per_node"),
+    Wrong("parallelism=tp2", "1 rank cannot be shared by replicas of TP 2", "cluster.processes_per_node"),
     Wrong("parallelism=tp2 cluster.processes_per_node=3", "3 ranks", "cluster.nodes"),
     Wrong("train.micro_batch_size=3", "global_batch_size 8 is no multiple", "train.global_batch_size"),
     Wrong("micro_batch_size=4 cluster=local-4-ranks", "4 x 4 replicas = 16", "train.global_batch_size"),
@@ -53,7 +53,7 @@ TABLE = [
         f"{LAYOUT}.context_parallel_size",
     ),
     Wrong("parallelism.expert_model_parallel_size=2", "dense", f"{LAYOUT}.expert_model_parallel_size"),
-    Wrong("model=tiny-moe parallelism=ep8", "EP 8 cannot be made of 1 ranks", "cluster.processes_per_node"),
+    Wrong("model=tiny-moe parallelism=ep8", "EP 8 cannot be made of 1 rank:", "cluster.processes_per_node"),
     Wrong("model=tiny-moe cluster=local-4-ranks parallelism.expert_model_parallel_size=3",
           "num_moe_experts 16 cannot be shared by EP 3", f"{MODEL}.num_moe_experts", others=1),
     Wrong("model=tiny-moe cluster=local-2-ranks parallelism=tp2", "experts with TP 2 need sequence_parallel",

@@ -12,7 +12,8 @@ from qad_core.config.environment import ENVIRONMENT_KEYS
 from qad_core.config.fields import FIELDS
 from qad_core.config.library import PART_FOLDERS, SHIPPED, find_library
 from qad_core.config.load import ResolvedConfig, dump_resolved, load_experiment, read_resolved
-from qad_core.config.problems import InvalidConfigError
+from qad_core.config.problem_keys import keys_of_problem
+from qad_core.config.problems import InvalidConfigError, Problem
 from qad_core.config.schema import RunConfig
 from qad_core.config.values import parse_override
 
@@ -205,6 +206,16 @@ def test_a_broken_experiment_file_is_one_clear_problem(configs: Path, text: str,
     ((what, _, hint),) = problems_of(configs)
     assert named in what
     assert hint
+
+
+def test_the_fields_that_a_section_lacks_are_one_problem_that_names_them(configs: Path) -> None:
+    (configs / "experiments/run.yaml").write_text("dataset: text\n")
+    overrides = ("model.name=a", "model.weights=b", "model.architecture.num_layers=4")
+    ((what, where, hint),) = problems_of(configs, *overrides)
+    assert what == "model.architecture is given in part: 7 of its fields are missing"
+    assert "model.architecture.family, model.architecture.hidden_size" in where and "num_layers" not in where
+    assert "model=NAME" in hint
+    assert keys_of_problem(Problem(what, where, hint)) == tuple(where.split(", ")), "a form marks each field"
 
 
 @pytest.mark.parametrize("override", ["model=", "train=null"])

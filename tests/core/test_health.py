@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from qad_core.run.health import Finding, HealthWatch, find_stall, worst_of
+from qad_core.run.health import FEWEST_STEPS, Finding, HealthWatch, find_stall, worst_of
 from qad_core.run.history import ThinnedHistory
 from qad_core.run.metrics import MetricsLine
 from qad_core.run.status import Status
@@ -52,6 +52,21 @@ def changed(lines: list[MetricsLine], change: Callable[[MetricsLine], MetricsLin
 @pytest.mark.parametrize("seed", range(20))
 def test_a_healthy_run_has_no_findings(seed: int) -> None:
     assert findings(healthy(400, seed)) == {}
+
+
+@pytest.mark.parametrize(("steps", "said"), [(1, "1 step,"), (FEWEST_STEPS - 1, "9 steps,")])
+def test_a_run_of_few_steps_is_not_called_healthy(steps: int, said: str) -> None:
+    (early,) = findings(healthy(steps)).values()
+    assert (early.rule, early.severity, early.step) == ("too-early", "note", steps)
+    assert "Too early" in early.sentence and said in early.sentence
+
+
+def test_a_run_of_enough_steps_and_one_without_any_have_nothing_said_of_them() -> None:
+    assert findings(healthy(FEWEST_STEPS)) == findings(healthy(0)) == {}
+
+
+def test_what_is_wrong_after_few_steps_is_said_in_place_of_that() -> None:
+    assert set(findings(changed(healthy(3), lambda line: {"loss/kd": math.nan}))) == {"non-finite"}
 
 
 def test_the_same_is_found_however_the_lines_come() -> None:

@@ -15,6 +15,8 @@ from qad_core.commands.cancel import CancelOptions, cancel
 from qad_core.launch.local_start import find_living
 from qad_core.run.folder import RunFolder
 from qad_core.run.jobs import append_job, local_job, read_jobs
+from qad_core.run.status import Status, write_status
+from qad_core.run.store import summarize_run
 
 LAUNCHER = """
 import signal, sys
@@ -51,6 +53,24 @@ def test_cancel_tells_a_local_run_to_save_and_stop(
     assert cancel(str(folder.path), [], CancelOptions(as_json=True)) == 0
     assert launcher.wait(10) == 3
     assert json.loads(capsys.readouterr().out)["data"] == {"process": launcher.pid, "saves": True}
+
+
+def test_a_run_that_was_cancelled_says_so_until_it_goes_on(folder: RunFolder) -> None:
+    write_status(folder.status, Status(phase="stopped", step=5, train_iterations=40, reason="SIGTERM"))
+    assert summarize_run(folder.path).words == "stopped at step 5 of 40 by SIGTERM, can be resumed"
+    assert cancel(str(folder.path), [], CancelOptions()) == 0
+    assert summarize_run(folder.path).words == "stopped at step 5 of 40, cancelled by the user, can be resumed"
+    append_job(folder.jobs, local_job(("train",), pid=1, started=time.time() + 1))
+    assert "SIGTERM" in summarize_run(folder.path).words, "it is another start that has ended now"
+
+
+def test_a_run_that_was_cancelled_without_a_save_says_so(folder: RunFolder, launcher: subprocess.Popen[str]) -> None:
+    write_status(folder.status, Status(phase="training", step=5, train_iterations=40, updated=1.0, host="elsewhere"))
+    assert cancel(str(folder.path), [], CancelOptions(now=True)) == 0
+    launcher.wait(10)
+    run = summarize_run(folder.path)
+    assert (run.state, run.cancelled) == ("killed", True)
+    assert run.words == "killed while training at step 5 of 40, cancelled by the user, can be resumed"
 
 
 def test_cancel_now_ends_a_local_run_without_a_save(folder: RunFolder, launcher: subprocess.Popen[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from qad_core.cli import main
 from qad_core.run.metrics import MetricsLine
-from qad_core.run.show import is_worse, show_verdict, show_won_back
+from qad_core.run.show import count_of, is_worse, show_verdict, show_won_back
 from tests.core.test_comparison import make_run
 
 DIVERGED: list[MetricsLine] = [
@@ -36,6 +36,11 @@ def test_a_share_that_is_negative_is_said_as_a_kl_that_has_grown(
     assert show_won_back(recovered) == words
     assert show_won_back(recovered, brief=True) == brief
     assert is_worse(recovered) == ("worse" in words)
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps"), (1200, "1,200 steps")])
+def test_one_thing_is_counted_in_the_singular(count: int, words: str) -> None:
+    assert count_of(count, "step") == words
 
 
 def test_within_a_sentence_the_share_says_of_what() -> None:

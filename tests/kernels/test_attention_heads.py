@@ -76,9 +76,7 @@ def test_the_fused_pass_and_its_gradients_err_no_more_than_megatron_s_steps(
 def test_the_plain_pass_is_megatron_s_bit_for_bit(groups: int, heads: int, width: int, has_norm: bool) -> None:
     mixed, weights, upstream = case(groups, heads, width, has_norm)
     mixed = mixed.bfloat16()
-    ours, theirs = (
-        run(function, mixed, weights, upstream, heads, width) for function in (split_heads, by_megatron)
-    )
+    ours, theirs = (run(function, mixed, weights, upstream, heads, width) for function in (split_heads, by_megatron))
     for one, other in zip(ours[:3], theirs[:3], strict=True):
         assert torch.equal(one, other)
     for one, other in zip(ours[3:], theirs[3:], strict=True):

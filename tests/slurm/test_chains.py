@@ -199,6 +199,7 @@ def test_cancel_saves_first_and_the_chain_can_be_cancelled_whole(login: LoginNod
     status = login.wait_for_end("cancel", 120)
     assert status["state"] == "stopped" and status["checkpoint_step"] == status["step"] >= 5
     assert steps_of(login.folder("cancel"))[-1] == status["checkpoint_step"]
+    assert status["cancelled"] is True and "cancelled by the user" in str(status["words"])
 
 
 def hang_at_sbatch(login: LoginNode) -> Path:
