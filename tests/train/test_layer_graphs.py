@@ -1,4 +1,4 @@
-"""Replayed layers train as layers do; on a GPU."""
+"""Replayed layers train as layers do, on a GPU; what a recording is made of gives the right gradients anywhere."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from benchmarks.gpu_step import build, stop_replaying
 from qad_core.config.schema import ParallelismConfig, TrainConfig
 from qad_core.kernels.nvfp4_backend import invalidate_weight_cache
 from qad_core.train.batches import Batch
-from qad_core.train.distill import make_forward_step
+from qad_core.train.distill import make_forward_step, unwrap
 from qad_core.train.evaluate import reduce_sums, run_schedule
+from qad_core.train.layer_graphs import _Layer, _Twins
 from qad_core.train.optim import step_if_finite
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from tests.train.test_weight_gradients import ARCHITECTURE
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 STEPS, MICRO_BATCHES, TOKENS = 4, 2, 64
 
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[RankContext]:
-    yield initialize_parallel(ParallelismConfig(), device="cuda", precision="bf16")
+    yield initialize_parallel(ParallelismConfig(), device=DEVICE, precision="bf16")
     shut_down_parallel()
 
 
@@ -59,6 +61,7 @@ def train(model: Any, optimizer: Any, context: RankContext) -> list[dict[str, Te
     return gradients
 
 
+@on_a_gpu
 def test_gradients_of_replayed_layers_are_those_of_layers_that_run_as_they_are(context: RankContext) -> None:
     replayed = train(*build(ARCHITECTURE, ParallelismConfig(), context), context)
     model, optimizer = build(ARCHITECTURE, ParallelismConfig(), context)
@@ -68,3 +71,32 @@ def test_gradients_of_replayed_layers_are_those_of_layers_that_run_as_they_are(c
         for name, gradient in theirs.items():
             assert gradient.norm() > 0, name
             assert (ours[name] - gradient).norm() <= 1e-2 * gradient.norm(), (step, name)
+
+
+def test_a_layer_s_twins_bring_its_parameters_gradients_and_the_wrapper_adds_none_again(context: RankContext) -> None:
+    model, _ = build(ARCHITECTURE, ParallelismConfig(), context)
+    module = unwrap(model).decoder.layers[0]
+    if "forward" in vars(module):
+        del module.forward
+    layer = _Layer(model, module)
+    hidden_states = torch.randn(TOKENS, 1, ARCHITECTURE.hidden_size, device=DEVICE, dtype=torch.bfloat16)
+    upstream = torch.randn_like(hidden_states)
+    angles = torch.zeros(TOKENS, 1, 1, ARCHITECTURE.kv_channels, device=DEVICE)
+    options = {"attention_mask": None, "rotary_pos_emb": angles}
+
+    entering = hidden_states.clone().requires_grad_()
+    model.zero_grad_buffer()
+    layer.forward(hidden_states=entering, **options)[0].backward(upstream)
+    expected = [parameter.main_grad.clone() for parameter in layer.parameters]
+
+    model.zero_grad_buffer()
+    twins = _Twins(layer)
+    with twins.in_place():
+        again = hidden_states.clone().requires_grad_()
+        output, _ = layer.forward(hidden_states=again, **options)
+    assert torch.equal(twins.backward(again, output, upstream), entering.grad)  # pyright: ignore[reportArgumentType]
+    layer.tell_of_gradients()
+    for parameter, gradient in zip(layer.parameters, expected, strict=True):
+        assert gradient.norm() > 0
+        assert torch.equal(parameter.main_grad, gradient)
+        assert parameter.grad is None
