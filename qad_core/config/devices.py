@@ -32,9 +32,9 @@ MEASURED_ON = "h200"
 GPUS: Mapping[str, Gpu] = {
     "a100-40gb": Gpu(39.4, 312e12, 1.55e12),
     "a100-80gb": Gpu(79.2, 312e12, 2.04e12),
-    # The Qwen3-1.7B shape at sequence 4,096, micro-batch 4: 493 and 492 ms forward and backward (README, Measured).
+    # Steps of the Qwen3-1.7B shape at sequence 4,096 and micro-batch 2 or 4 (README, Measured).
     "h100": Gpu(79.1, 989e12, 3.35e12, efficiency=0.53),
-    "h200": Gpu(139.8, 989e12, 4.8e12, efficiency=0.53),
+    "h200": Gpu(139.8, 989e12, 4.8e12, efficiency=0.54),
     "b200": Gpu(178.0, 2250e12, 8.0e12),
 }
 """NVIDIA's data sheets of the SXM modules; memory is some percent less than sold, as drivers report it."""

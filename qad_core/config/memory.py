@@ -19,9 +19,9 @@ from qad_core.config.parameters import StageParameters, chosen_experts, count_st
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 
 UNCERTAINTY = 0.1
-"""Share by which a prediction may be off: peaks of a dense model on one GPU, without recomputation, were within it."""
+"""Share by which a prediction may be off: peaks on one GPU and of data- and expert-parallel ranks were within it."""
 UNCERTAINTY_UNMEASURED = 0.2
-"""The same for what few GPUs have been measured with: recomputation, mixtures, several ranks; assumed."""
+"""The same for what no GPU has been measured with, tensor- and pipeline-parallel ranks; assumed."""
 UNCERTAINTY_CPU = 0.3
 """The same on a CPU, where the C library's heap and the libraries themselves weigh more."""
 CONTEXT_BYTES = int(0.75 * GIB)
@@ -127,14 +127,15 @@ def _predict_stage(
         passing["loss"] = _loss(config, architecture, teacher, widths, is_gpu=device.is_gpu)
     allocated = sum(held.values()) + max(passing.values())
     outside = _outside(config, architecture, device, allocated, passing)
-    uncertainty = _uncertainty(config, architecture, device)
+    uncertainty = _uncertainty(config, device)
     return MemoryPrediction(stage, layout.pipeline_model_parallel_size, held, passing, outside, uncertainty)
 
 
-def _uncertainty(config: RunConfig, architecture: ArchitectureConfig, device: Device) -> float:
+def _uncertainty(config: RunConfig, device: Device) -> float:
     if not device.is_gpu:
         return UNCERTAINTY_CPU
-    is_measured = architecture.num_moe_experts is None and config.cluster.world_size == 1
+    layout = config.parallelism
+    is_measured = layout.tensor_model_parallel_size * layout.pipeline_model_parallel_size == 1
     return UNCERTAINTY if is_measured else UNCERTAINTY_UNMEASURED
 
 

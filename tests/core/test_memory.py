@@ -75,10 +75,10 @@ def test_the_ranks_of_a_layout_hold_all_experts_once() -> None:
     assert each * 4 * 8 == count_stage(shape, ParallelismConfig(), 0).experts
 
 
-@pytest.mark.parametrize(("micro_batch_size", "peak_gib"), [(2, 55), (4, 72)])
-def test_the_peaks_measured_on_one_h200_are_predicted_within_a_tenth(micro_batch_size: int, peak_gib: float) -> None:
+@pytest.mark.parametrize(("micro_batch_size", "peak_gib"), [(1, 45.3), (2, 53.6), (4, 70.0)])
+def test_the_peaks_measured_on_one_h200_are_predicted_within_two_percent(micro_batch_size: int, peak_gib: float) -> None:
     predicted = memory_of(f"train.micro_batch_size={micro_batch_size}")  # the peaks are README's, under Measured
-    assert predicted.allocated / GIB == pytest.approx(peak_gib, rel=0.1)
+    assert predicted.allocated / GIB == pytest.approx(peak_gib, rel=0.02)
 
 
 def test_more_replicas_share_the_optimizer_and_nothing_else() -> None:
@@ -205,7 +205,18 @@ def test_the_measured_step_comes_back_from_its_own_efficiency() -> None:
     config = config_of("train.micro_batch_size=4", "train.global_batch_size=4")
     cost = predict_cost(config, shape_of(config), shape_of(config), gpu())
     assert cost.is_efficiency_measured and cost.seconds_per_step is not None
-    assert 0.492 * 0.98 < cost.seconds_per_step < 0.492 * 1.06  # 492 ms and the optimizer
+    assert cost.seconds_per_step == pytest.approx(0.470 + 0.028, rel=0.03)  # both passes, and the optimizer
+
+
+@pytest.mark.parametrize(("ranks", "layout", "seconds"), [(1, "one-rank", 0.364), (2, "dp2", 0.204)])
+def test_the_measured_steps_of_a_mixture_are_predicted_within_a_tenth(ranks: int, layout: str, seconds: float) -> None:
+    config = config_of(
+        "model=qwen3-30b-a3b", "model.architecture.num_layers=2", f"parallelism={layout}",
+        f"parallelism.expert_model_parallel_size={ranks}", f"cluster.processes_per_node={ranks}",
+        "train.micro_batch_size=2", "train.global_batch_size=8", "train.sequence_length=4096",
+    )  # fmt: skip
+    cost = predict_cost(config, shape_of(config), shape_of(config), gpu())
+    assert cost.seconds_per_step == pytest.approx(seconds, rel=0.1)
 
 
 def test_arithmetic_of_training_is_six_operations_a_weight_and_two_for_the_teacher() -> None:
