@@ -88,8 +88,9 @@ class _FusedHeads(torch.autograd.Function):
     def backward(ctx: Any, dquery: Tensor, dkey: Tensor, dvalue: Tensor) -> tuple[Tensor | None, ...]:
         from qad_core.kernels import attention_heads_kernels
 
-        upstream = [each.contiguous() for each in (dquery, dkey, dvalue)]
+        rows, cosine, sine, query_weight, key_weight = ctx.saved_tensors
         drows, dquery_weight, dkey_weight = attention_heads_kernels.split_backward(
-            *upstream, *ctx.saved_tensors, ctx.eps
-        )
+            dquery.contiguous(), dkey.contiguous(), dvalue.contiguous(),
+            rows, cosine, sine, query_weight, key_weight, ctx.eps,
+        )  # fmt: skip
         return drows, None, None, dquery_weight, dkey_weight, None

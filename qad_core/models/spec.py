@@ -136,14 +136,16 @@ class SelfAttentionInOnePass(SelfAttention):
         self, hidden_states: Tensor, *_args: object, **_options: object
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [s, b, heads/TP, d], keys and values [s, b, groups/TP, d] of hidden_states [s, b, h]."""
-        mixed, _ = self.linear_qkv(hidden_states)
+        linear: Any = self.linear_qkv
+        mixed, _ = linear(hidden_states)
         heads = self.num_attention_heads_per_partition // self.num_query_groups_per_partition
         return split_heads(mixed, self._angles, query_heads_per_group=heads, norm=self._norm())
 
     def _norm(self) -> HeadNorm | None:
         if not self.config.qk_layernorm:
             return None
-        return self.q_layernorm.weight, self.k_layernorm.weight, self.q_layernorm.eps
+        of_queries, of_keys = cast(RMSNorm, self.q_layernorm), cast(RMSNorm, self.k_layernorm)
+        return of_queries.weight, of_keys.weight, of_queries.eps
 
 
 class CausalSelfAttention(MegatronModule):

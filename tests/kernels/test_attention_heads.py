@@ -20,7 +20,9 @@ def angles_of(width: int) -> Tensor:
     return torch.cat((half, half), -1)[:, None, None, :].to(DEVICE)
 
 
-def by_megatron(mixed: Tensor, angles: Tensor, *, query_heads_per_group: int, norm: object) -> tuple[Tensor, ...]:
+def by_megatron(
+    mixed: Tensor, angles: Tensor, *, query_heads_per_group: int, norm: list[Tensor] | None
+) -> tuple[Tensor, ...]:
     """As its SelfAttention does it, with our plain norm."""
     rows = mixed.view(LENGTH, BATCH, -1, query_heads_per_group + 2, angles.shape[-1])
     query, key, value = rows[..., :-2, :].flatten(2, 3), rows[..., -2, :], rows[..., -1, :]
@@ -36,7 +38,7 @@ def run(
     leaf, *weights = (t.to(mixed.dtype).detach().requires_grad_() for t in (mixed, *weights))
     norm = None
     if weights:
-        norm = (*weights, EPS) if function is split_heads else tuple(weights)
+        norm = (*weights, EPS) if function is split_heads else weights
     angles = angles_of(width).to(torch.float64 if mixed.dtype == torch.float64 else torch.float32)
     out = function(leaf, angles, query_heads_per_group=heads, norm=norm)  # pyright: ignore[reportCallIssue]
     return *out, *torch.autograd.grad(out, (leaf, *weights), [each.to(mixed.dtype) for each in upstream])
