@@ -23,3 +23,14 @@ def is_file(path: Path | str) -> bool:
 def is_folder(path: Path | str) -> bool:
     """Whether a folder is there."""
     return os.path.isdir(path)
+
+
+def is_locked(path: Path | str) -> bool:
+    """Whether the system keeps from us what is there, if anything is."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False

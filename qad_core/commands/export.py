@@ -17,6 +17,7 @@ from qad_core.launch.requirements import require_trainer
 from qad_core.run.export_report import ExportAnswer, ExportReport
 from qad_core.run.folder import RunFolder
 from qad_core.run.new_folder import refuse_anything_at
+from qad_core.run.show import count_of
 
 _GIB, _MIB = 2**30, 2**20
 
@@ -66,7 +67,7 @@ def show_report(report: ExportReport, out: Console) -> None:
     table = make_table("", "")
     table.add_row("exported", report.out)
     table.add_row("from", f"{report.checkpoint} (step {report.step:,})")
-    shards = f"{report.files} safetensors file{'s' if report.files > 1 else ''}"
+    shards = count_of(report.files, "safetensors file")
     table.add_row("size", f"{_size(report.bytes)} in {shards}, {report.compression:.2f} times less than in bfloat16")
     packed = f"{report.quantized_bits_per_weight:.2f} bits a weight"
     table.add_row("quantized", f"{report.quantized_linears:,} linears in {report.algorithm}: {packed}")

@@ -25,8 +25,8 @@ from qad_core.launch.alone import STANDARD_ERROR, STANDARD_OUTPUT, run_alone
 from qad_core.launch.requirements import require_trainer
 from qad_core.run.import_report import ImportAnswer, ImportReport
 from qad_core.run.new_folder import refuse_taken
-from qad_core.run.show import show_count
-from qad_core.seen import is_folder, is_there
+from qad_core.run.show import count_of, show_count
+from qad_core.seen import is_folder, is_locked, is_there
 
 _EXPERIMENT, _DATASET = "blank", "made-text"
 """What an import is resolved within; the dataset is read for calibration alone."""
@@ -115,6 +115,8 @@ def _source_overrides(model: str, library: ConfigLibrary) -> tuple[list[str], st
         return [f"model.name={value_text(_name_of(found))}", f"model.weights={value_text(str(found))}"], None
     if _HUB_NAME.fullmatch(model):
         return [f"model.name={model.rpartition('/')[2]}", f"model.weights={model}"], model
+    if is_locked(path):
+        raise ConfigError(f"{path} may not be looked at: permission denied", "Ask its owner, or name another model.")
     raise ConfigError(
         f"there is no model {model}: neither a file or folder nor a name of configs/models",
         f"Name a transformers folder, a .gguf file, a Megatron checkpoint, owner/name on the Hugging Face hub, or one "
@@ -131,12 +133,12 @@ def _print_report(report: ImportReport, source: Sequence[str]) -> None:
     out = console()
     how = {"none": "not quantized", "calibrated": "NVFP4, calibrated", "kept": "NVFP4, as it was"}[report.quantization]
     out.print(
-        f"{report.family} of {report.num_layers} layers, {show_count(report.parameters)} parameters, {how}: "
-        f"{report.bytes / 2**30:.2f} GiB in {report.seconds:.1f} s, {report.peak_memory_gib:.2f} GiB of memory",
+        f"{report.family} of {count_of(report.num_layers, 'layer')}, {show_count(report.parameters)} parameters, "
+        f"{how}: {report.bytes / 2**30:.2f} GiB in {report.seconds:.1f} s, {report.peak_memory_gib:.2f} GiB of memory",
         markup=False,
     )
-    if report.quantization != "none":
-        out.print("the student was held in memory whole, as quantizers want it", markup=False)
+    if report.quantization == "calibrated":
+        out.print("the student was held in memory whole, as calibration wants it", markup=False)
     tokenizer = ", ".join(report.tokenizer_files) or "none; set model.tokenizer"
     out.print(f"tokenizer: {tokenizer}", markup=False)
     named = [f"{each} " for each in source if each.startswith("model=")]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from qad_core.config.schema import ArchitectureConfig
 from qad_core.errors import ConfigError
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
-from qad_core.seen import is_file, is_folder
+from qad_core.seen import is_file, is_folder, is_locked
 
 METADATA = ".metadata"
 """torch.distributed.checkpoint's list of what is where; written after the tensors."""
@@ -119,6 +119,8 @@ def _tracked(path: Path) -> Path:
 
 def _whole(folder: Path) -> SavedIteration:
     lacking = [name for name in (METADATA, "metadata.json") if not is_file(folder / name)]
+    if lacking and is_locked(folder / lacking[0]):
+        raise ConfigError(f"{folder} may not be looked into: permission denied", "Ask its owner, or name another.")
     if lacking:
         raise ConfigError(
             f"{folder} is no whole torch_dist checkpoint: it lacks {' and '.join(lacking)}",

@@ -22,7 +22,7 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 from qad_core.config.schema import ArchitectureConfig
-from qad_core.errors import ModelError
+from qad_core.errors import ModelError, explain_os_error
 from qad_core.models.hf_tensors import EMBEDDING, FINAL_NORM, OUTPUT, Shape, expert_prefix, layer_prefix
 
 _NAMES = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": OUTPUT}
@@ -103,9 +103,11 @@ class GgufSource:
 
 
 def open_gguf(path: Path) -> GGUFReader:
-    """Map a GGUF file; raises ModelError when it is damaged or none."""
+    """Map a GGUF file; raises ModelError when it is damaged or none, and RunError when it may not be opened."""
     try:
         return GGUFReader(path)
+    except PermissionError as error:
+        raise explain_os_error(error) from error
     except (ValueError, IndexError, KeyError, OSError, struct.error, UnicodeDecodeError) as error:
         raise ModelError(
             f"{path} cannot be read as GGUF: {error}",

@@ -8,6 +8,7 @@ costs an fp32 model its exactness; here a tensor goes from its source to the par
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from qad_core.models.hf_tensors import (
 from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.query_key_value import join_query_key_value
 from qad_core.models.spec import HiddenStatesGPTModel
-from qad_core.models.tensor_sources import TensorSource
+from qad_core.models.tensor_sources import TensorSource, read_finite
 from qad_core.train.parallel import RankContext
 
 _MOST_NAMED = 6
@@ -41,12 +42,18 @@ def load_hf_weights(
     """Set every parameter of `model`, each rank reading the tensors of its own layers only.
 
     Call before the model is quantized or wrapped. Raises ModelError when a tensor is missing, has another
-    shape than the architecture says, or would stay unused.
+    shape than the architecture says, would stay unused, or holds NaN or infinite numbers.
     """
     check_tensors(source, architecture)
-    reader = _ShardReader(source.read, context.tensor_parallel_rank, context.tensor_parallel_size)
     with torch.no_grad():
-        for parameter, shard in _pair_parameters(model, architecture, reader):
+        for parameter, shard in _pair_parameters(model, architecture, _weights_reader(source, context)):
+            parameter.copy_(shard)
+
+
+def load_layer(layer: Any, source: TensorSource, architecture: ArchitectureConfig, context: RankContext) -> None:
+    """Set every parameter of one layer, which has its number in the model, from a source that was checked."""
+    with torch.no_grad():
+        for parameter, shard in _pair_layer(layer, architecture, _weights_reader(source, context)):
             parameter.copy_(shard)
 
 
@@ -65,7 +72,10 @@ def load_block_amax(
 
 
 def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> None:
-    """Compare the source's tensors with those that the architecture needs; all differences in one ModelError."""
+    """Compare the source's tensors with those that the architecture needs; all differences in one ModelError.
+
+    Raises one too for a head that differs from the embedding that it is said to be.
+    """
     expected, found = list_expected_tensors(architecture), source.shapes
     problems = [f"{name} {list(shape)} is missing" for name, shape in expected.items() if name not in found]
     problems += [
@@ -83,6 +93,21 @@ def check_tensors(source: TensorSource, architecture: ArchitectureConfig) -> Non
             f"{source.description} does not fit the architecture: {name_some(problems, _MOST_NAMED)}",
             "Correct model.architecture (it is read from config.json when left out), or point to other weights.",
         )
+    if architecture.tie_word_embeddings and OUTPUT in found:
+        _refuse_another_head(source)
+
+
+def _refuse_another_head(source: TensorSource) -> None:
+    embedding = source.read(EMBEDDING)
+    if tuple(source.shapes[OUTPUT]) == tuple(embedding.shape):
+        if torch.equal(source.read(OUTPUT).to(embedding.dtype), embedding):
+            return
+    raise ModelError(
+        f"{source.description} has a head of its own: {OUTPUT} differs from {EMBEDDING}, and tie_word_embeddings is "
+        "true, by which the model would run with the embedding and without this head",
+        "If the model needs its head, set tie_word_embeddings to false in its config.json, or in model.architecture "
+        "where that is set; if the head is a leftover, save the model without it.",
+    )
 
 
 class _ShardReader:
@@ -114,6 +139,10 @@ class _ShardReader:
 
     def _cut(self, tensor: Tensor, dim: int) -> Tensor:
         return tensor.chunk(self._size, dim=dim)[self._rank]
+
+
+def _weights_reader(source: TensorSource, context: RankContext) -> _ShardReader:
+    return _ShardReader(partial(read_finite, source), context.tensor_parallel_rank, context.tensor_parallel_size)
 
 
 def _pair_parameters(

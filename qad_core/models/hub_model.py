@@ -51,6 +51,7 @@ def _find_setback(error: BaseException) -> Setback | None:
 
 
 def _explain(repository: str, error: Exception) -> Exception:
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -74,6 +75,6 @@ def _explain(repository: str, error: Exception) -> Exception:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return OutsideError(
             f"the hub's model {repository} cannot be fetched: {first}",
-            "Check the network and the space in HF_HOME, or fetch it elsewhere and name its folder.",
+            f"Check the network and the space in {HF_HUB_CACHE} (HF_HOME), or fetch it elsewhere and name its folder.",
         )
     return error

@@ -13,7 +13,7 @@ import mmap
 import pickle
 import re
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 from torch.distributed.checkpoint.utils import _create_file_view
 
 from qad_core.config.megatron_folder import MANIFEST, SavedIteration
 from qad_core.config.schema import ArchitectureConfig
-from qad_core.errors import ModelError
+from qad_core.errors import ModelError, explain_os_error
 from qad_core.kernels.nvfp4 import BLOCK_SIZE
 from qad_core.models.hf_tensors import Shape
 from qad_core.models.megatron_names import Stored, is_weight, list_stored, without_prefix
@@ -76,13 +77,13 @@ class MegatronSource:
         return any(name.endswith(".weight_quantizer._global_amax") for name in self._quantizers)
 
     def read(self, name: str) -> Tensor:
-        """One tensor as stored."""
+        """One tensor as stored, not to be written into: it may be a part of the file."""
         return self._read(self._stored[name], self.shapes[name])
 
     def read_block_amax(self, name: str) -> Tensor:
         """The amax of each block of a weight, [out, in / 16], by the weight's Hugging Face name.
 
-        Raises ModelError where it was not saved so.
+        Raises ModelError where it was not saved so, or holds NaN or infinite numbers.
         """
         *rows, columns = self.shapes[name]
         expected = (*rows, columns // BLOCK_SIZE)
@@ -93,9 +94,20 @@ class MegatronSource:
                 f"{self.description}: the static block scales of {name} are {found or 'missing'}, expected {expected}",
                 "It was quantized in another format: name the unquantized weights, and they are calibrated here.",
             )
-        return self._read(stored, expected)
+        amax = self._read(stored, expected)
+        self._refuse_broken_amax(stored.key, amax, amax >= 0)  # of a block of zeros it is 0
+        return amax
 
     def _read(self, stored: Stored, shape: Shape) -> Tensor:
+        if len(stored.rows) == 1:
+            (first, _), tensor = stored.rows[0], self._tensors[stored.key]
+            box = _box((*stored.leading, first), shape, tensor.size)
+            items = self._find_items(stored.key, box, len(tensor.size) - len(shape))
+            if len(items) == 1 and items[0].lengths == box.sizes:
+                # No copy: thousands of them would leave as many holes in the heap, which the next do not fit into.
+                with _explained(self.saved.folder):
+                    chunk = self._map(items[0].storage_index)
+                return _narrow(chunk, items[0].storage_offsets, box.sizes).reshape(shape)
         target = torch.empty(shape, dtype=self._tensors[stored.key].properties.dtype, device="cpu")
         start = 0
         for first, number in stored.rows:
@@ -106,7 +118,8 @@ class MegatronSource:
     def read_amax(self, layer: int, linear: str, kind: QuantizerKind) -> Tensor | None:
         """The amax of a linear's weight or input, 0-dim; None where it was not saved.
 
-        `linear` is one of `megatron_names.LINEARS`. Raises ModelError where it is not one for the whole tensor.
+        `linear` is one of `megatron_names.LINEARS`. Raises ModelError where it is not one for the whole tensor, or no
+        positive number.
         """
         values = self._read_quantizer(layer, linear, kind)
         return None if values is None else self._one_value(values, f"decoder.layers.{layer}.{linear}", kind)
@@ -143,8 +156,16 @@ class MegatronSource:
                     tensor = self._tensors[key]
                     target = torch.empty(tensor.size[len(leading) :], dtype=tensor.properties.dtype, device="cpu")
                     self._fill(target, key, leading)
+                    self._refuse_broken_amax(key, target, target > 0)
                     return target
         return None
+
+    def _refuse_broken_amax(self, key: str, amax: Tensor, in_range: Tensor) -> None:
+        if not bool((amax.isfinite() & in_range).all()):
+            raise ModelError(
+                f"{self.description}: {key} holds what is no amax: NaN, infinite or no positive numbers",
+                "Quantize the model again, or name the unquantized weights, and they are calibrated here.",
+            )
 
     def _find_parts(self, key: str, architecture: ArchitectureConfig) -> None:
         tensor = self._tensors[key]
@@ -173,20 +194,21 @@ class MegatronSource:
     def _fill(self, target: Tensor, key: str, first: tuple[int, ...]) -> None:
         """Copy a box of a stored tensor, which begins at `first` of its leading axes and has the shape of `target`."""
         size = self._tensors[key].size
-        alone = len(size) - target.ndim
-        box = ChunkStorageMetadata(
-            torch.Size((*first, *(0 for _ in size[len(first) :]))),
-            torch.Size((*(1 for _ in range(alone)), *target.shape)),
-        )
-        near = TensorStorageMetadata(self._tensors[key].properties, size, self._chunks_near(key, box, alone))
+        box = _box(first, target.shape, size)
         filled = 0
-        for item in create_read_items_for_chunk_list(key, near, [box]):
-            with _explained(self.saved.folder), self._mapped(item.storage_index) as chunk:
-                part = _narrow(chunk, item.storage_offsets, item.lengths)
+        for item in self._find_items(key, box, len(size) - target.ndim):
+            with _explained(self.saved.folder):
+                part = _narrow(self._map(item.storage_index), item.storage_offsets, item.lengths)
                 _narrow(target.view(box.sizes), item.dest_offsets, item.lengths).copy_(part)
             filled += math.prod(item.lengths)
         if filled != target.numel():
             raise ModelError(f"{self.description} lacks parts of {key}", _DAMAGED_HINT)
+
+    def _find_items(self, key: str, box: ChunkStorageMetadata, alone: int) -> list[ReadItem]:
+        """What of the stored chunks lies in a box, `alone` of whose leading axes are of one."""
+        tensor = self._tensors[key]
+        near = TensorStorageMetadata(tensor.properties, tensor.size, self._chunks_near(key, box, alone))
+        return create_read_items_for_chunk_list(key, near, [box])
 
     def _chunks_near(self, key: str, box: ChunkStorageMetadata, alone: int) -> list[ChunkStorageMetadata]:
         """The chunks at the box's place along the first axis, or all: a mixture of experts has thousands."""
@@ -201,24 +223,29 @@ class MegatronSource:
             self._chunks[key] = places
         return self._chunks[key][box.offsets[0]]
 
-    @contextmanager
-    def _mapped(self, index: MetadataIndex) -> Generator[Tensor]:
-        """A stored chunk, mapped rather than read, so that only what is copied out of it takes memory."""
+    def _map(self, index: MetadataIndex) -> Tensor:
+        """A stored chunk, mapped rather than read: its pages take no memory that the system could not have back."""
         place = self._places[index]
         with (self.saved.folder / place.relative_path).open("rb") as file:
             view: Any = _create_file_view(file, place.offset, place.length)
             with FakeTensorMode():  # reads the shape alone, and notes where in the file the numbers are
                 outline: Any = torch.load(view, map_location="cpu", weights_only=True)
             storage: Any = outline.untyped_storage()
-            offset = place.offset + storage._checkpoint_offset
             if not storage.nbytes():
-                yield torch.empty(outline.shape, dtype=outline.dtype, device="cpu")
-                return
-            numbers = storage.nbytes() // outline.itemsize
+                return torch.empty(outline.shape, dtype=outline.dtype, device="cpu")
+            start = place.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+            end = place.offset + place.length
             # Copy-on-write, and never written to: torch warns of a buffer that is read-only.
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            flat = torch.frombuffer(mapping, dtype=outline.dtype, count=numbers, offset=offset)
-            yield flat.as_strided(outline.shape, outline.stride(), outline.storage_offset())
+            mapping = mmap.mmap(file.fileno(), end - start, access=mmap.ACCESS_COPY, offset=start)
+        numbers, offset = storage.nbytes() // outline.itemsize, place.offset - start + storage._checkpoint_offset
+        flat = torch.frombuffer(mapping, dtype=outline.dtype, count=numbers, offset=offset)
+        return flat.as_strided(outline.shape, outline.stride(), outline.storage_offset())
+
+
+def _box(first: tuple[int, ...], shape: Shape, size: Sequence[int]) -> ChunkStorageMetadata:
+    """What begins at `first` of the leading axes of a tensor of `size`, and has `shape` along the last ones."""
+    offsets = (*first, *(0 for _ in size[len(first) :]))
+    return ChunkStorageMetadata(torch.Size(offsets), torch.Size((*(1 for _ in size[len(shape) :]), *shape)))
 
 
 def _narrow(tensor: Tensor, offsets: torch.Size, lengths: torch.Size) -> Tensor:
@@ -242,9 +269,14 @@ def _refuse_cut_off(folder: Path) -> None:
 
 @contextmanager
 def _explained(folder: Path) -> Generator[None]:
-    """Name the checkpoint whose files cannot be read; unpickling wrong bytes raises anything of these."""
+    """Name the checkpoint whose files cannot be read; unpickling wrong bytes raises anything of these.
+
+    Raises RunError that names the file where it may not be opened.
+    """
     try:
         yield
+    except PermissionError as error:
+        raise explain_os_error(error) from error
     except (
         OSError,
         RuntimeError,

@@ -1,4 +1,4 @@
-"""What a disk that does not take a checkpoint is called, whichever library was writing."""
+"""What a disk that does not take a checkpoint is called, whichever library was writing, and what came first."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ def explained_disk(target: Path, hint: str) -> Generator[None]:
 
 def first_line(error: BaseException) -> str:
     """Kind and first line of the error that was the first cause."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    if isinstance(root, CheckpointException):  # its own text names the ranks, and not what befell them
-        root = next((failure for failure, _ in root.failures.values()), root)
-    return f"{type(root).__name__}: {root}".splitlines()[0][:300]
+    cause = first_cause(error)
+    return f"{type(cause).__name__}: {cause}".splitlines()[0][:300]
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that the others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, CheckpointException):  # its own text names the ranks, and not what befell them
+        return next((failure for failure, _ in error.failures.values()), error)
+    return error

@@ -23,12 +23,13 @@ from megatron.core import dist_checkpointing
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from modelopt.torch.opt.plugins import restore_sharded_modelopt_state, save_sharded_modelopt_state
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from qad_core.config.megatron_folder import MANIFEST
 from qad_core.config.schema import ArchitectureConfig
-from qad_core.errors import ModelError, OutsideError
+from qad_core.errors import ModelError, OutsideError, explain_os_error
 from qad_core.models.megatron_writer import CONTENT
-from qad_core.models.saving import explained_disk, first_line
+from qad_core.models.saving import explained_disk, first_cause, first_line
 from qad_core.run.folder import TRACKER_NAME, iteration_folder
 from qad_core.train.block_scales import fit_block_scales
 from qad_core.train.distill import unwrap
@@ -169,6 +170,16 @@ def save_student(student: Any, target: Path) -> None:
     _collect_results_in_process()
     with explained_disk(target, "free disk space and start again"):
         dist_checkpointing.save(student.sharded_state_dict(), str(target), content_metadata=CONTENT)
+    save_modes(student, target)
+
+
+def save_modes(student: Any, target: Path) -> None:
+    """Write what modelopt has made of a student beside its weights, without what it knows of single layers.
+
+    Raises as `save_student`.
+    """
+    _collect_results_in_process()
+    with explained_disk(target, "free disk space and start again"):
         save_sharded_modelopt_state([student], target)
 
 
@@ -215,12 +226,18 @@ def _read_manifest(checkpoint: Path) -> _Manifest:
 
 @contextmanager
 def _explained_damage(checkpoint: Path) -> Generator[None]:
-    """Name the checkpoint that cannot be loaded: torch and modelopt raise anything on a file with wrong bytes in it."""
+    """Name the checkpoint that cannot be loaded: torch and modelopt raise anything on a file with wrong bytes in it.
+
+    Raises RunError that names the file where it may not be opened.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, torch.distributed.DistError):
         raise  # no fault of the file
-    except Exception as error:
+    except (Exception, CheckpointException) as error:  # the latter is no Exception
+        cause = first_cause(error)
+        if isinstance(cause, PermissionError):
+            raise explain_os_error(cause) from error
         raise ModelError(
             f"checkpoint {checkpoint} cannot be loaded: {first_line(error)}",
             "it is damaged: move it out of the run folder, and the run goes on from the one before",

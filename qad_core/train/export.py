@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import shutil
 import sys
 import time
 from functools import partial
@@ -39,7 +38,7 @@ from qad_core.models.tokenizer import load_tokenizer
 from qad_core.run.answer import write_answer
 from qad_core.run.export_report import ExportAnswer, ExportReport, Verification
 from qad_core.run.folder import RunFolder
-from qad_core.run.new_folder import refuse_anything_at
+from qad_core.run.new_folder import new_folder, refuse_anything_at, set_aside
 from qad_core.train.__main__ import explain_error, is_out_of_memory
 from qad_core.train.exported_student import Student, choose_tokens, find_checkpoint, load_student
 from qad_core.train.parallel import shut_down_parallel
@@ -93,20 +92,16 @@ def export_run(run: RunFolder, out: Path, step: int | None = None) -> ExportRepo
     refuse_anything_at(out)
     config = with_architecture(read_resolved(run.config).config)
     checkpoint = find_checkpoint(run.checkpoints(config.model.name), step)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _say(f"loading {checkpoint}")
     try:
-        student = load_student(config, checkpoint)
-        _say(f"writing {partial}")
-        tokenizer_files = write_export(student, partial)
-        written = time.time()
-        _say("verifying it")
-        verification = _verify_or_set_aside(student, partial, out.with_name(f"{out.name}.failed"))
-        partial.rename(out)
+        with new_folder(out) as folder:
+            _say(f"loading {checkpoint}")
+            student = load_student(config, checkpoint)
+            _say(f"writing {folder}")
+            tokenizer_files = write_export(student, folder)
+            written = time.time()
+            _say("verifying it")
+            verification = _verify_or_set_aside(student, folder, out.with_name(f"{out.name}.failed"))
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         shut_down_parallel()
     ended = time.time()
     return ExportReport(
@@ -168,8 +163,7 @@ def _verify_or_set_aside(student: Student, folder: Path, failed: Path) -> Verifi
     try:
         return verify_export(student, folder)
     except ModelError as error:
-        shutil.rmtree(failed, ignore_errors=True)
-        folder.rename(failed)
+        set_aside(folder, failed)
         hint = f"Do not use it. What was written lies in {failed}: either a disk has changed it, or this is a bug."
         raise BugError(error.message, hint) from error
 

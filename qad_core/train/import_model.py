@@ -1,9 +1,9 @@
 """`python -m qad_core.train.import_model CONFIG --out CKPT`: a model as a Megatron `torch_dist` checkpoint.
 
 Owns the order: open the source, write or build, copy the tokenizer, and name what is there last, so that an import
-that was cut off leaves nothing that looks whole. Plain weights are streamed, and never held all at once; to be
-quantized, the student is built in this process. Errors are caught in `main`, once; the file of --answer gets what came
-of it.
+that was cut off leaves nothing that looks whole. Weights, plain or quantized before, are streamed and never held all at
+once; to be calibrated, the student is built in this process. Errors are caught in `main`, once; the file of --answer
+gets what came of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from qad_core.config.architecture import with_architecture
 from qad_core.config.data_paths import prepared_blend_path
@@ -40,9 +42,10 @@ from qad_core.run.new_folder import new_folder, refuse_taken
 from qad_core.train.__main__ import explain_error
 from qad_core.train.batches import BatchLayout
 from qad_core.train.checkpoint import finish_checkpoint, save_student
+from qad_core.train.kept_student import write_kept_student
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from qad_core.train.report import log
-from qad_core.train.session import build_plain_model, calibrate_student, open_datasets, take_student_quantizers
+from qad_core.train.session import build_plain_model, calibrate_student, open_datasets
 
 Quantization = Literal["none", "calibrated", "kept"]
 _EXAMPLE = f"{layer_prefix(0)}self_attn.o_proj.weight"
@@ -147,12 +150,18 @@ def _write(
         raise ConfigError(
             "a quantized student's vocabulary cannot be padded here", "Leave --make-vocab-size-divisible-by out."
         )
-    _write_student(config, source, architecture, target)
+    _write_student(config, source, architecture, target, quantized)
     return "calibrated" if quantized is None else "kept", rows
 
 
-def _write_student(config: RunConfig, source: TensorSource, architecture: ArchitectureConfig, target: Path) -> None:
-    """Write a whole student, built in this process, with its source's quantizers or those of calibration here.
+def _write_student(
+    config: RunConfig,
+    source: TensorSource,
+    architecture: ArchitectureConfig,
+    target: Path,
+    quantized: MegatronSource | None,
+) -> None:
+    """Write a student with the quantizers of its source `quantized`, or with those of calibration here.
 
     It is saved in its source's dtype, whatever this machine would train in, unless calibration took a narrower one.
     """
@@ -166,37 +175,35 @@ def _write_student(config: RunConfig, source: TensorSource, architecture: Archit
         config.parallelism, device=config.cluster.device, precision=config.train.precision, seed=config.train.seed
     )
     stored = source.read(_EXAMPLE).dtype
-    if isinstance(source, MegatronSource) and source.is_quantized:
-        context = replace(context, params_dtype=stored)  # nothing is computed in it
     try:
-        student = build_plain_model(config, context, architecture)
-        load_hf_weights(student, source, architecture, context)
-        _refuse_broken(student, source)
-        _quantize(student, source, config, context)
-        if stored.itemsize < context.params_dtype.itemsize:
-            for parameter in student.parameters():
-                parameter.data = parameter.data.to(stored)
-        save_student(student, target)
+        if quantized is None:
+            save_student(_calibrate(config, source, architecture, context, stored), target)
+            return
+        log.info("writing %s parameters of %s", f"{count_parameters(architecture):,}", source.description)
+        context = replace(context, params_dtype=stored)  # nothing is computed in it
+        write_kept_student(quantized, config, architecture, context, target)
     finally:
         shut_down_parallel()
 
 
-def _refuse_broken(student: HiddenStatesGPTModel, source: TensorSource) -> None:
-    for name, parameter in student.named_parameters():
-        if not parameter.isfinite().all():
-            raise ModelError(
-                f"{source.description}: {name} holds NaN or infinite numbers", "Fetch or save the weights again."
-            )
-
-
-def _quantize(student: HiddenStatesGPTModel, source: TensorSource, config: RunConfig, context: RankContext) -> None:
-    if isinstance(source, MegatronSource) and source.is_quantized:
-        take_student_quantizers(student, source, config, context)
-        return
+def _calibrate(
+    config: RunConfig,
+    source: TensorSource,
+    architecture: ArchitectureConfig,
+    context: RankContext,
+    stored: torch.dtype,
+) -> HiddenStatesGPTModel:
+    """A whole student, calibrated on the config's dataset and then no wider than `stored`."""
+    student = build_plain_model(config, context, architecture)
+    load_hf_weights(student, source, architecture, context)
     _prepare_tokens(config)
     log.info("calibrating on %d sequences of %s", config.quantization.calibration_sequences, config.dataset.name)
     layout = BatchLayout(config.train.micro_batch_size, data_parallel_rank=0, data_parallel_size=1)
     calibrate_student(student, config, context, open_datasets(config), layout, lambda done, sequences: None)
+    if stored.itemsize < context.params_dtype.itemsize:
+        for parameter in student.parameters():
+            parameter.data = parameter.data.to(stored)
+    return student
 
 
 def _prepare_tokens(config: RunConfig) -> None:

@@ -25,6 +25,7 @@ from qad_core.train.block_scales import hold_block_scales, make_room_for_block_s
 from qad_core.train.expert_quantizers import set_weight_amax
 from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import verify_quantized
+from qad_core.train.report import log
 
 
 def take_saved_quantizers(
@@ -51,6 +52,18 @@ def take_saved_quantizers(
             hold_block_scales(student, quantization.weight_scales)
     verify_quantized(student, activations=quantization.activations)
     return recomputed
+
+
+def tell_origins(recomputed: list[str], source: MegatronSource, quantization: QuantizationConfig) -> None:
+    """Say in the log what `take_saved_quantizers` has not found, and where block scales are from."""
+    if recomputed:
+        log.warning(
+            "the amax of %d weights was not saved and is the weights' own: %s ...", len(recomputed), recomputed[0]
+        )
+    if source.has_block_scales:
+        log.info("block scales are held as they were saved")
+    elif quantization.weight_scales != "max":
+        log.info("block scales (%s) are found anew for the weights as they are", quantization.weight_scales)
 
 
 def _take_layer(layer: Any, source: MegatronSource, quantization: QuantizationConfig) -> Iterator[str]:

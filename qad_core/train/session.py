@@ -39,7 +39,7 @@ from qad_core.train.parallel import RankContext
 from qad_core.train.quantize import quantize_student, verify_quantized
 from qad_core.train.quantized_linears import shorten_linears
 from qad_core.train.report import Reporter, log
-from qad_core.train.saved_quantizers import take_saved_quantizers
+from qad_core.train.saved_quantizers import take_saved_quantizers, tell_origins
 from qad_core.train.teacher_graph import can_record
 
 
@@ -181,14 +181,7 @@ def take_student_quantizers(
 ) -> None:
     """Quantize a student that has its weights by the amax saved with them, and say what was not saved."""
     recomputed = take_saved_quantizers(student, source, config.quantization, _architecture(config), context)
-    if recomputed:
-        log.warning(
-            "the amax of %d weights was not saved and is the weights' own: %s ...", len(recomputed), recomputed[0]
-        )
-    if source.has_block_scales:
-        log.info("block scales are held as they were saved")
-    elif config.quantization.weight_scales != "max":
-        log.info("block scales (%s) are found anew for the weights as they are", config.quantization.weight_scales)
+    tell_origins(recomputed, source, config.quantization)
 
 
 def _build_teacher(config: RunConfig, context: RankContext) -> HiddenStatesGPTModel:

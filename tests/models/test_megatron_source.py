@@ -18,17 +18,18 @@ from modelopt.torch.opt.plugins import save_sharded_modelopt_state
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig
-from qad_core.errors import ModelError, OutsideError
+from qad_core.errors import ConfigError, ModelError, OutsideError, RunError
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.hf_import import check_tensors, load_hf_weights
 from qad_core.models.megatron_source import MegatronSource
-from qad_core.models.megatron_writer import CONTENT, write_weights
+from qad_core.models.megatron_writer import CONTENT, Piece, open_writer, write_weights
 from qad_core.models.spec import CausalSelfAttention, RMSNorm, build_gpt_model
 from qad_core.models.tensor_sources import RandomSource, TensorSource, open_tensor_source
 from qad_core.run.folder import TRACKER_NAME
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from tests.models.small_models import LLAMA, QWEN3, QWEN3_MOE
 from tests.ranks import run_on_ranks
+from tests.rights import locked, reachable_folder
 
 TIED = QWEN3.model_copy(update={"tie_word_embeddings": True})
 PADDED_ROWS = 128
@@ -208,6 +209,30 @@ def test_a_damaged_checkpoint_is_named(written: Path) -> None:
         read(written, QWEN3)
 
 
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged() -> None:
+    with reachable_folder() as place:
+        folder = write(place / "model", QWEN3)
+        with locked(folder / "release" / ".metadata"), pytest.raises(RunError, match="metadata cannot be used: Perm"):
+            read(folder, QWEN3)
+        source = read(folder, QWEN3)
+        with locked(folder / "release" / "__0_0.distcp"), pytest.raises(RunError, match="distcp cannot be used: Perm"):
+            source.read("model.norm.weight")
+        with locked(folder / "release"), pytest.raises(ConfigError, match="may not be looked into"):
+            read(folder, QWEN3)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "0"])
+def test_an_amax_that_is_no_positive_number_is_named(number: str, tmp_path: Path) -> None:
+    linear, folder = "mlp.linear_fc2", _make(tmp_path / "release")
+    key = f"decoder.layers.0.{linear}.weight_quantizer._amax"
+    with open_writer(folder) as writer:
+        writer.add_outside_layers(RandomSource(QWEN3, seed=5), QWEN3, PADDED_ROWS)
+        writer.add(Piece(key, (1,), (0,), (1,), lambda: torch.tensor([float(number)])))
+    (tmp_path / TRACKER_NAME).write_text("release")
+    with pytest.raises(ModelError, match=rf"{key} holds what is no amax"):
+        read(tmp_path, QWEN3).read_amax(0, linear, "weight")
+
+
 def test_a_full_disk_is_the_outsides_fault_whichever_file_it_hits(tmp_path: Path) -> None:
     for name in ("common.pt", "metadata.json", ".metadata", "__0_0.distcp"):
         folder = _make(tmp_path / "release")
@@ -224,6 +249,7 @@ def _build(architecture: ArchitectureConfig, context: RankContext) -> Any:
 def _build_with_megatrons_experts() -> Any:
     """megatron-core's model of a QWEN3_MOE, with its SequentialMLP, of random weights."""
     config = make_transformer_config(QWEN3_MOE, ParallelismConfig(), params_dtype=torch.float32)
+    config.use_te_activation_func = False  # that module is our spec's
     spec: Any = get_gpt_layer_local_spec(num_experts=8, normalization="RMSNorm", qk_layernorm=True)
     # megatron-core's own norm wants Apex, its attention a GPU.
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = RMSNorm

@@ -11,13 +11,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from qad_core.config.schema import ParallelismConfig
-from qad_core.errors import ModelError
+from qad_core.errors import ModelError, RunError
 from qad_core.models.hf_import import check_tensors
-from qad_core.models.tensor_sources import RandomSource, open_tensor_source
+from qad_core.models.hf_tensors import EMBEDDING, OUTPUT
+from qad_core.models.tensor_sources import RandomSource, open_tensor_source, read_finite
 from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from tests.models import smollm2
 from tests.models.gguf_file import Tensors, write_gguf
 from tests.models.small_models import QWEN3, QWEN3_MOE, compute_logits, load_model, save_transformers_model
+from tests.rights import locked, reachable_folder
 
 TIED = QWEN3.model_copy(update={"tie_word_embeddings": True})
 
@@ -100,8 +102,32 @@ def test_tensors_that_do_not_fit_are_named(folder: Path, change: Callable[[Tenso
         check_tensors(open_tensor_source(folder, QWEN3, seed=0), QWEN3)
 
 
-def test_a_tied_model_may_hold_its_head_twice(folder: Path) -> None:
+def test_a_tied_model_may_hold_its_head_twice_and_no_head_of_its_own(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"lm_head\.weight differs from .*\n .*set tie_word_embeddings to false"):
+        check_tensors(open_tensor_source(folder, TIED, seed=0), TIED)
+    save_file({**tensors, OUTPUT: tensors[EMBEDDING].clone()}, folder / "model.safetensors")
     check_tensors(open_tensor_source(folder, TIED, seed=0), TIED)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_tensor_with_nan_or_infinite_numbers_is_named(folder: Path, number: str) -> None:
+    tensors, name = load_file(folder / "model.safetensors"), "model.layers.1.mlp.up_proj.weight"
+    tensors[name][3, 5] = float(number)
+    save_file(tensors, folder / "model.safetensors")
+    source = open_tensor_source(folder, QWEN3, seed=0)
+    with pytest.raises(ModelError, match=r"1\.mlp\.up_proj\.weight holds NaN or infinite numbers"):
+        read_finite(source, name)
+    assert torch.equal(read_finite(source, EMBEDDING), tensors[EMBEDDING])
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged() -> None:
+    with reachable_folder() as place:
+        save_transformers_model(QWEN3, place)
+        write_gguf(place / "model.gguf", TIED)
+        for file, weights in (("model.safetensors", place), ("model.gguf", place / "model.gguf")):
+            with locked(place / file), pytest.raises(RunError, match=rf"{file} cannot be used: Permission denied"):
+                open_tensor_source(weights, TIED, seed=0)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 0.01, 0.5, 0.999])

@@ -28,6 +28,7 @@ from qad_core.train import export, exported_student
 from qad_core.train.checkpoint import weights_dtype
 from qad_core.train.exported_student import Student, choose_tokens, find_checkpoint, load_student
 from qad_core.train.parallel import shut_down_parallel
+from tests.rights import locked, reachable_folder
 from tests.train.expert_runs import TINY_MOE, Layout, do_jobs, make_job
 from tests.train.tiny_run import MODEL, REPOSITORY, make_run, output_of, train
 
@@ -186,6 +187,21 @@ def test_a_failed_verification_leaves_no_folder_of_the_name(
     assert [path.name for path in tmp_path.iterdir()] == ["out.failed"]
 
 
+def test_what_a_killed_export_left_is_replaced_and_a_folder_of_somebodys_is_kept(
+    dense: RunFolder, tmp_path: Path
+) -> None:
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    (partial / "somebodys").touch()
+    with pytest.raises(RunError, match="is in the way"):
+        export.export_run(dense, tmp_path / "out")
+    assert (partial / "somebodys").exists()
+    (partial / ".unfinished").touch()
+    export.export_run(dense, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not {"somebodys", ".unfinished"} & {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_what_cannot_be_exported_is_refused_in_words(dense: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no whole checkpoint of step 7") as raised:
         export.export_run(dense, tmp_path / "out", step=7)
@@ -213,6 +229,16 @@ def test_a_checkpoint_that_is_removed_while_it_is_loaded_is_not_called_damaged(
         load_student(config, checkpoint)
     shut_down_parallel()
     assert "Export again" in raised.value.hint
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(dense: RunFolder) -> None:
+    config, found = read_resolved(dense.config).config, find_checkpoint(dense.checkpoints(MODEL), None)
+    with reachable_folder() as place:
+        checkpoint = Path(shutil.copytree(found, place / found.name))
+        for file in ("__0_0.distcp", "modelopt_state/common.pt"):
+            with locked(checkpoint / file), pytest.raises(RunError, match=f"{file} cannot be used: Permission denied"):
+                load_student(config, checkpoint)
+            shut_down_parallel()
 
 
 def test_a_full_gpu_or_a_run_on_the_cpu_starts_the_export_anew_without_gpus(

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch.distributed.checkpoint.metadata import Metadata
@@ -27,6 +28,7 @@ from qad_core.config.load import load_experiment
 from qad_core.config.megatron_folder import find_iteration, quantized_teacher_problem, read_manifest_architecture
 from qad_core.config.schema import ArchitectureConfig, ParallelismConfig, QuantizationConfig, RunConfig
 from qad_core.errors import ExitCode, ModelError, RunError
+from qad_core.kernels.nvfp4_backend import register_nvfp4_backend
 from qad_core.models.arch import make_transformer_config
 from qad_core.models.hf_export import is_quantized
 from qad_core.models.hf_import import load_hf_weights
@@ -34,9 +36,9 @@ from qad_core.models.megatron_names import EXPERT_LINEARS, LINEARS
 from qad_core.models.megatron_source import MegatronSource
 from qad_core.models.spec import build_gpt_model
 from qad_core.models.tensor_sources import open_tensor_source
-from qad_core.train.checkpoint import save_student
+from qad_core.train.checkpoint import Checkpointer, save_student
 from qad_core.train.import_model import import_model
-from qad_core.train.parallel import initialize_parallel, shut_down_parallel
+from qad_core.train.parallel import RankContext, initialize_parallel, shut_down_parallel
 from qad_core.train.saved_quantizers import take_saved_quantizers
 from tests.models.gguf_file import write_gguf
 from tests.models.small_models import ARCHITECTURES, QWEN3, load_model, save_transformers_model
@@ -137,6 +139,28 @@ def test_a_quantized_checkpoint_keeps_its_amax(quantized: tuple[Path, Architectu
     assert report.quantization == "kept"
     assert read_amax(tmp_path / "out", architecture) == read_amax(folder, architecture)
     assert None not in read_amax(folder, architecture)
+
+
+def test_a_kept_student_is_restored_as_the_one_that_was_saved_whole(
+    quantized: tuple[Path, ArchitectureConfig], tmp_path: Path
+) -> None:
+    folder, architecture = quantized
+    import_model(config_of("model.name=a", f"model.weights={folder}"), tmp_path / "out")
+    context = initialize_parallel(ParallelismConfig(), device="cpu", precision="fp32")
+    whole, kept = (_restore(place / "release", architecture, context) for place in (folder, tmp_path / "out"))
+    shut_down_parallel()
+    assert list(kept) == list(whole) and any("_quantizer._amax" in name for name in kept)
+    assert [name for name, value in whole.items() if not torch.equal(kept[name], value)] == []
+
+
+def _restore(checkpoint: Path, architecture: ArchitectureConfig, context: RankContext) -> dict[str, torch.Tensor]:
+    """The tensors of a student that megatron-core and modelopt restore from a checkpoint."""
+    shape = make_transformer_config(architecture, ParallelismConfig(), params_dtype=torch.float32)
+    student, checkpointer = build_gpt_model(architecture, shape, context), Checkpointer(checkpoint.parent, {}, 1)
+    register_nvfp4_backend()
+    checkpointer.restore_quantizers(student, checkpoint)
+    checkpointer.load_weights(student, checkpoint)
+    return {name: value for name, value in student.state_dict().items() if "_extra_state" not in name}
 
 
 def test_an_import_keeps_the_dtype_and_the_steps_of_a_trained_student(tmp_path: Path) -> None:
@@ -263,8 +287,32 @@ def _forget(folder: Path, key: str) -> None:
 def test_a_full_disk_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     code, answer, _ = run_import("tiny", "--out", tmp_path / "out", file_size_limit=300_000)
     assert code == ExitCode.OUTSIDE_FAILED
+    assert f"{tmp_path / 'out.partial'}" in answer["problems"][0]["what"]
     assert "File too large" in answer["problems"][0]["what"]
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_with_nan_are_refused_by_name_and_leave_nothing(tmp_path: Path) -> None:
+    save_transformers_model(QWEN3, tmp_path / "model")
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    tensors["model.layers.1.self_attn.k_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(ModelError, match=r"layers\.1\.self_attn\.k_proj\.weight holds NaN"):
+        import_model(config_of("model.name=a", f"model.weights={tmp_path / 'model'}"), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_memory_holds_a_layer_of_a_quantized_student_and_not_the_student(tmp_path: Path) -> None:
+    shape = {"num_layers": 24, "hidden_size": 1024, "ffn_hidden_size": 3072}
+    overrides = [f"model.architecture.{name}={size}" for name, size in shape.items()]
+    calibration = (*CALIBRATION[:2], "quantization.calibration_sequences=1", "train.precision=bf16")
+    config = config_of("model=tiny", *overrides, *calibration, f"paths.data_cache={tmp_path}")
+    import_model(config, tmp_path / "made", quantize=True)
+    code, answer, told = run_import(tmp_path / "made", "--out", tmp_path / "kept")
+    assert code == ExitCode.DONE, told
+    written = answer["data"]["bytes"] / 2**30
+    assert written > 0.4
+    assert answer["data"]["peak_memory_gib"] < written / 2
 
 
 def test_memory_holds_a_tensor_and_not_the_model(tmp_path: Path) -> None:
