@@ -49,6 +49,8 @@ def progress(row: RunRow) -> list[Text]:
         facts.append(Text(f"step {run.step}"))
     if row.eta_seconds is not None:
         facts.append(Text(f"{format_duration(row.eta_seconds)} left"))
+    if row.state == "done" and (took := _took(row.view)):
+        facts.append(Text(took))
     return facts
 
 
@@ -208,6 +210,16 @@ def warning(sentence: str) -> Text:
 def named(name: str, value: str, style: str = "") -> Text:
     """A value behind its name."""
     return Text.assemble((f"{name} ", "dim"), (value, style))
+
+
+def _took(view: RunView) -> str:
+    """How long a finished run took, from its first start to its end; empty where its start is not known."""
+    status = view.run.status
+    if status is None or not status.started:
+        return ""
+    starts = [job.started for job in view.jobs if job.started is not None and job.started <= status.updated]
+    words = f"took {format_duration(status.updated - min([status.started, *starts]))}"
+    return f"{words} from its first start, in {len(starts)} starts" if len(starts) > 1 else words
 
 
 def _state_words(row: RunRow) -> str:

@@ -104,6 +104,8 @@ def _see_waiting(run: RunSummary, waiting: Sequence[LinkView], now: float) -> Ou
 
 
 def _see_ended(run: RunSummary, last: LinkView | None) -> Outlook:
+    if run.state == "done":
+        return Outlook("done", run.words, f"Export it: qad_core export {run.name} --out DIR")
     resumable = run.state in ("stopped", "killed")
     advice = f"Go on: qad_core submit {run.name} --links 1" if resumable and last is not None else ""
     if run.state == "killed" and last is not None and last.stage == "ended":

@@ -24,6 +24,7 @@ from qad_core.slurm.answers import NOT_ASKED_YET
 from qad_core.slurm.queue_actions import JobOutcome, act_on_jobs
 from qad_core.slurm.queue_view import own_name
 from qad_tui.chain_answers import cancelled_words, refusal_words, submitted_words
+from qad_tui.chain_limits import ChainLimits, read_limits
 from qad_tui.chain_rows import FolderFacts, LinkRow, make_rows
 from qad_tui.fleet import RunRow
 from qad_tui.headless import Answer, run_command
@@ -48,6 +49,14 @@ class FolderRead(Message, bubble=False):
 
 
 @dataclass
+class LimitsRead(Message, bubble=False):
+    """It is known what can be done to the chain of a run."""
+
+    path: Path
+    limits: ChainLimits
+
+
+@dataclass
 class ChainChanged(Message, bubble=False):
     """A command has ended, or jobs were changed."""
 
@@ -69,7 +78,9 @@ class ChainPane(RunPane):
     def __init__(self) -> None:
         super().__init__()
         self.facts = FolderFacts()
+        self.limits = ChainLimits()
         self.busy = ""
+        self._limits_of: Path | None = None
         self._last: RunRow | None = None
         self._reading: Path | None = None
         self._rows: list[LinkRow] = []
@@ -87,13 +98,18 @@ class ChainPane(RunPane):
         """Have the keys go to the links, or to the pane where there are none."""
         table = self.query_one(ChainTable)
         self.screen.set_focus(table if table.display else self)
+        self.read()
 
     def run_changed(self) -> None:
         """Forget the run before."""
         self.facts, self._last, self.busy = FolderFacts(), None, ""
+        self.limits, self._limits_of = ChainLimits(), None
 
     def read(self) -> None:
-        """Look at the run folder."""
+        """Look at the run folder, and once at what can be done."""
+        if self.path is not None and self.path != self._limits_of and self.is_on_display:
+            self._limits_of = self.path
+            self._read_limits_in_thread(self.path)
         if self.path is not None and self.path != self._reading:
             row, self._reading = self.row or self._last, self.path
             self._read_in_thread(self.path, [] if row is None else [link.job for link in row.view.links])
@@ -109,6 +125,23 @@ class ChainPane(RunPane):
         if message.path == self.path and message.facts != self.facts:
             self.facts = message.facts
             self.redraw()
+
+    @work(thread=True, group="chain-limits")
+    def _read_limits_in_thread(self, path: Path) -> None:
+        self.post_message(LimitsRead(path, read_limits(RunFolder(path), self.qad.slurm_client.environ)))
+
+    @on(LimitsRead)
+    def _keep_limits(self, message: LimitsRead) -> None:
+        if message.path == self.path:
+            self.limits = message.limits
+            self.refresh_bindings()
+            self.redraw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer no key that cannot work."""
+        if action == "add":
+            return self.limits.allow_add
+        return action != "cancel" or self.limits.allow_cancel(has_links=bool(self._rows))
 
     def redraw(self) -> None:
         """Draw the chain as of now."""
@@ -126,7 +159,7 @@ class ChainPane(RunPane):
             timeline = describe_timeline(self._rows, now=now, width=max(0, self.size.width - 3))
             self.query_one("#timeline", Words).say(timeline)
         else:
-            empty.update(_why_empty(self._last))
+            empty.update(_why_empty(self._last, self.limits))
         self.query_one("#chain-words", Words).say(self._words())
 
     @on(ChainTable.Moved)
@@ -230,8 +263,10 @@ class ChainPane(RunPane):
         return f"{live} of them in the queue" if live else "none of them in the queue"
 
     def _slurm_words(self) -> Text:
-        """Why the links are not told as they are now; empty where they are."""
+        """Why nothing can be done, or the links are not told as they are now; empty where all is well."""
         slurm = self.qad.slurm
+        if self.limits.brief:
+            return Text(f"  ·  {self.limits.brief}", "yellow")
         if slurm.problem:
             since = "SLURM is silent" if slurm.answered_at is None else "as of SLURM's last answer"
             return Text(f"  ·  ⚠ {since}: {short_problem(slurm.problem)}", "yellow")
@@ -256,8 +291,10 @@ def _done_words(answer: Answer) -> list[str]:
     return cancelled_words(answer) if answer.arguments[0] == "cancel" else submitted_words(answer)
 
 
-def _why_empty(row: RunRow | None) -> Text:
+def _why_empty(row: RunRow | None, limits: ChainLimits) -> Text:
     text = Text.assemble(("This run has no links on SLURM.", "bold"), "\n\n")
     local = row is not None and any(job.kind == "local" for job in row.view.jobs)
     text.append("It was started here, without SLURM." if local else "It was never submitted.")
+    if limits.sentence:
+        return text.append(f"\n\n{limits.sentence}", "yellow")
     return text.append("\n\n  ").append("a", "bold cyan").append("   submit it as a chain of links")

@@ -9,7 +9,8 @@ from rich.text import Text
 from textual.widgets import Static
 
 from qad_core.config.catalog import BLANK
-from qad_core.config.forecast import Forecast
+from qad_core.config.compose import COMMAND_LINE
+from qad_core.config.forecast import Forecast, memory_notes
 from qad_core.config.forecast_words import cost_words, memory_words
 from qad_core.config.schema import RunConfig
 from qad_core.launch.draft import Draft
@@ -41,12 +42,17 @@ def describe_draft(form: FormModel, draft: Draft, word: SlurmWord | None) -> Tex
     config, numbers = draft.config, draft.numbers
     if config is None or numbers is None:
         return Text("Pick a model and a dataset, or an experiment to start from: enter on a line of the form.", "dim")
-    lines = [Text(numbers.run_name, "bold"), *_facts(form, config, numbers)]
-    if draft.forecast is not None:
-        lines += _forecast_facts(draft.forecast)
+    lines = [Text(numbers.run_name, "bold"), _fact("folder", *_folder_words(form, numbers))]
+    awaited = refused_fields(draft)
+    if awaited:  # what is counted or predicted now is of the values that stand in for theirs
+        lines.append(_fact("forecast", f"waits for {', '.join(awaited)}", "yellow"))
+    else:
+        lines += _facts(config, numbers)
+        lines += _forecast_facts(draft.forecast) if draft.forecast is not None else ()
     if config.cluster.kind == "slurm":
         lines.append(_fact("SLURM", *slurm_words(form, word)))
-    lines += [Text(f"note: {note.what}", "yellow") for note in draft.notes]
+    left_out = memory_notes(draft.forecast) if awaited else []
+    lines += [Text(f"note: {note.what}", "yellow") for note in draft.notes if note not in left_out]
     return Text("\n").join(lines)
 
 
@@ -63,10 +69,16 @@ def headline(form: FormModel, draft: Draft, *, checking: bool) -> Text:
     if form.changes or form.fresh:
         text.append(f" · {len(form.changes) + form.fresh} changed", "yellow")
     text.append_text(problem_words(len(draft.problems), checking=checking))
-    if draft.numbers is not None:
+    if draft.numbers is not None and not refused_fields(draft):
         numbers = draft.numbers
         text.append(f" · {_gpu_words(numbers)} · {numbers.iterations:,} steps", "dim")
     return text
+
+
+def refused_fields(draft: Draft) -> list[str]:
+    """Keys whose typed value cannot be taken, so that another stands in for it: text in a field of numbers."""
+    written = (item for item in draft.problems if item.problem.where.startswith(f"{COMMAND_LINE}: "))
+    return list(dict.fromkeys(key for item in written for key in item.keys))
 
 
 def problem_words(count: int, *, checking: bool) -> Text:
@@ -86,8 +98,7 @@ def near_path(path: Path) -> str:
         return str(path)
 
 
-def _facts(form: FormModel, config: RunConfig, numbers: DraftNumbers) -> Iterator[Text]:
-    yield _fact("folder", *_folder_words(form, numbers))
+def _facts(config: RunConfig, numbers: DraftNumbers) -> Iterator[Text]:
     layout = config.parallelism
     sizes = (
         ("TP", layout.tensor_model_parallel_size),

@@ -76,7 +76,9 @@ def test_the_ranks_of_a_layout_hold_all_experts_once() -> None:
 
 
 @pytest.mark.parametrize(("micro_batch_size", "peak_gib"), [(1, 45.3), (2, 53.6), (4, 70.0)])
-def test_the_peaks_measured_on_one_h200_are_predicted_within_two_percent(micro_batch_size: int, peak_gib: float) -> None:
+def test_the_peaks_measured_on_one_h200_are_predicted_within_two_percent(
+    micro_batch_size: int, peak_gib: float
+) -> None:
     predicted = memory_of(f"train.micro_batch_size={micro_batch_size}")  # the peaks are README's, under Measured
     assert predicted.allocated / GIB == pytest.approx(peak_gib, rel=0.02)
 

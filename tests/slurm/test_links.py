@@ -98,6 +98,11 @@ def test_a_run_whose_job_runs_is_judged_by_its_own_words(
     assert see_run(run_of(status, state, updated), [see(job(), ENTRY)], NOW).state == expected
 
 
+def test_a_run_that_is_done_says_by_which_command_it_is_exported() -> None:
+    run = run_of(Status(phase="done", updated=NOW), "done")
+    assert f"qad_core export {run.name} --out DIR" in see_run(run, [], NOW).what_to_do
+
+
 def test_a_run_that_trains_is_running_though_slurm_is_silent() -> None:
     links = [see(job(), silent=True), see(job(slurm_job_id="13"), silent=True)]
     status = Status(phase="training", step=7, train_iterations=40, updated=NOW)

@@ -14,6 +14,7 @@ from textual.widgets import Input, OptionList
 from qad_core.run.folder import RunFolder
 from qad_core.run.store import summarize_run
 from qad_core.slurm.answers import SlurmAnswers
+from qad_core.slurm.client import SlurmClient
 from qad_core.slurm.records import parse_accounting, parse_queue
 from qad_core.slurm.views import RunView, jobs_of, view_run
 from qad_tui.app import QadApp
@@ -26,7 +27,7 @@ from qad_tui.screens.confirm import ConfirmScreen
 from qad_tui.widgets.chain_view import ChainTable, describe_link, describe_timeline
 from tests.tui.conftest import NARROW, POLL_SECONDS, Clock, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm, queue_record
-from tests.tui.made_fleet import make_fleet
+from tests.tui.made_fleet import make_fleet, write_config
 from tests.tui.queue_fleet import HOUR, chain_records, make_chain, show_cluster
 
 NOW = 1_790_000_000.0
@@ -125,6 +126,11 @@ def table_of(app: QadApp) -> ChainTable:
     return app.screen.query_one(ChainTable)
 
 
+def offered(app: QadApp) -> set[str]:
+    """The keys that submit and cancel, as far as they are in the footer."""
+    return {"x", "X", "a"} & {active.binding.key for active in app.screen.active_bindings.values()}
+
+
 def told(app: QadApp) -> str:
     return "\n".join(notification.message for notification in app._notifications)
 
@@ -132,6 +138,7 @@ def told(app: QadApp) -> str:
 async def test_a_key_opens_the_chain_with_the_cursor_on_what_runs(root: Path, slurm: FakeSlurm) -> None:
     async with opened_chain(root, slurm) as (app, pilot):
         assert "4 links, 3 of them in the queue" in words(app, "#chain-words")
+        assert offered(app) == {"x", "X", "a"}
         await pilot.press("g", "j")
         await wait_until(pilot, lambda: words(app, "#link").startswith("● link 2/4, job 102: runs"))
         await pilot.press("G")
@@ -190,6 +197,38 @@ async def test_a_run_without_links_says_what_to_do(root: Path, slurm: FakeSlurm)
         await pilot.press("a")
         await wait_until(pilot, lambda: isinstance(app.screen, AddLinksScreen))
     assert slurm.calls() == [], "nothing is asked for runs without links"
+
+
+async def test_a_local_run_is_offered_no_key_of_slurms_and_says_why(root: Path, slurm: FakeSlurm) -> None:
+    run = make_fleet(root, now=time.time())["done"]
+    write_config(run, "cluster.kind=local")
+    app = QadApp([root], poll_seconds=POLL_SECONDS, client=slurm.client())
+    async with app.run_test(size=NARROW) as pilot:
+        await wait_until(pilot, lambda: bool(app.fleet.rows))
+        app.open_run(run.folder.path, tab="chain")
+        await wait_until(pilot, lambda: bool(app.screen.query(ChainPane)))
+        await wait_until(pilot, lambda: "Its cluster is local" in words(app, "#chain-empty"))
+        assert "submit it as a chain" not in words(app, "#chain-empty")
+        assert offered(app) == set()
+        await pilot.press("a", "x", "X")
+        assert app.screen.query(ChainPane), "no question was asked"
+
+
+async def test_where_there_is_no_slurm_no_key_of_its_is_offered_and_that_is_said(
+    root: Path, tmp_path: Path, clock: Clock
+) -> None:
+    path, local = make_chain(root, clock()), make_fleet(root, now=clock())["done"].folder.path
+    app = QadApp([root], now=clock, poll_seconds=POLL_SECONDS, client=SlurmClient(environ={"PATH": str(tmp_path)}))
+    async with app.run_test(size=NARROW) as pilot:
+        await wait_until(pilot, lambda: path in app.fleet.rows)
+        app.open_run(path, tab="chain")
+        await wait_until(pilot, lambda: bool(app.screen.query(ChainPane)))
+        await wait_until(pilot, lambda: "no SLURM here: nothing can be changed" in words(app, "#chain-words"))
+        await wait_until(pilot, lambda: offered(app) == set())
+        await pilot.press("escape")
+        app.open_run(local, tab="chain")
+        await wait_until(pilot, lambda: bool(app.screen.query(ChainPane)))
+        await wait_until(pilot, lambda: "no SLURM here to submit it to: sbatch is" in words(app, "#chain-empty"))
 
 
 async def test_what_links_do_is_not_known_while_slurm_has_never_answered(

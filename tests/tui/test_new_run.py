@@ -126,6 +126,16 @@ async def test_a_problem_comes_and_goes_beside_its_field_as_one_types(app: QadAp
         assert "lr1e-5" in words(app, DraftSummary)
 
 
+async def test_a_field_that_holds_no_number_is_marked_alone_and_the_forecast_waits_for_it(app: QadApp) -> None:
+    async with new_run(app) as (screen, pilot):
+        await type_value(pilot, screen, "train.micro_batch_size", "many")
+        await is_checked(pilot, screen)
+        assert [row.key for row in screen.query_one(ConfigForm).rows if row.wrong and not row.is_group] == [
+            "train.micro_batch_size"
+        ]
+        assert "forecast  waits for train.micro_batch_size" in words(app, "DraftSummary")
+
+
 async def test_escape_takes_back_what_was_typed_and_the_old_value_is_no_change(app: QadApp) -> None:
     async with new_run(app) as (screen, pilot):
         await type_value(pilot, screen, LR, "7")

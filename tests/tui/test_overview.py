@@ -170,6 +170,21 @@ async def test_a_run_that_was_never_submitted_says_by_which_command_it_is(
         assert f"→ Here: qad_core train {run.folder.config}, which Y copies." in words(app, StatusCard)
 
 
+async def test_a_finished_run_says_how_long_it_took_and_by_which_command_it_is_exported(
+    app: QadApp, fleet: dict[str, FakeRun]
+) -> None:
+    run = fleet["done"]
+    async with app.run_test(size=WIDE) as pilot:
+        await list_is_filled(app, pilot)
+        app.open_run(run.folder.path)
+        await card_says(app, pilot, "took 1 m 40 s")
+        assert f"→ Export it: qad_core export {run.name} --out DIR" in words(app, StatusCard)
+        began = run.started - 3600
+        append_job(run.folder.jobs, Job(id="local-1", started=began, ended=began + 60, exit_code=3))
+        append_job(run.folder.jobs, Job(id="local-2", started=run.started, exit_code=0))
+        await card_says(app, pilot, "took 1 h 01 m from its first start, in 2 starts")
+
+
 async def test_a_vanished_run_is_told_on_every_tab_and_is_neither_healthy_nor_has_time_left(
     app: QadApp, fleet: dict[str, FakeRun]
 ) -> None:

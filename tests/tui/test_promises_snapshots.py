@@ -301,6 +301,16 @@ def test_a_form_with_problems(app: QadApp, configs: None, size: Size, snap_compa
 
 
 @of_each_size
+def test_a_form_with_a_field_that_holds_no_number(
+    app: QadApp, configs: None, size: Size, snap_compare: Compare
+) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await open_form(pilot, "train.micro_batch_size=many")
+
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
+
+
+@of_each_size
 def test_a_form_without_configs(
     app: QadApp, configs: None, size: Size, snap_compare: Compare, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from qad_tui.screens.queue import QueueScreen
 from qad_tui.widgets.queue_table import QueueTable
 from tests.tui.conftest import Clock, settle, wait_until, words
 from tests.tui.fake_slurm import FakeSlurm
-from tests.tui.made_fleet import make_fleet
+from tests.tui.made_fleet import make_fleet, write_config
 from tests.tui.queue_fleet import make_chain, quiet_app, show_cluster
 
 NOW = 1_790_000_000.0
@@ -217,3 +217,25 @@ def test_adding_links(app: QadApp, cluster: Path, size: tuple[int, int], snap_co
 def test_a_run_without_a_chain(app: QadApp, root: Path, size: tuple[int, int], snap_compare: Compare) -> None:
     fleet = make_fleet(root, now=NOW)
     assert snap_compare(app, terminal_size=size, run_before=chain_then(fleet["done"].folder.path))
+
+
+@of_each_size
+def test_the_chain_of_a_local_run(app: QadApp, root: Path, size: tuple[int, int], snap_compare: Compare) -> None:
+    run = make_fleet(root, now=NOW)["done"]
+    write_config(run, "cluster.kind=local")
+    assert snap_compare(app, terminal_size=size, run_before=chain_then(run.folder.path))
+
+
+@of_each_size
+def test_a_chain_where_there_is_no_slurm(
+    root: Path, tmp_path: Path, clock: Clock, size: tuple[int, int], snap_compare: Compare
+) -> None:
+    path = make_chain(root, NOW)
+
+    async def run_before(pilot: Pilot[None]) -> None:
+        await wait_until(pilot, lambda: qad(pilot).slurm.missing)
+        qad(pilot).open_run(path, tab="chain")
+        await settle(pilot)
+
+    app = quiet_app(root, SlurmClient(environ={"PATH": str(tmp_path)}), clock)
+    assert snap_compare(app, terminal_size=size, run_before=run_before)

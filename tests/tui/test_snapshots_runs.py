@@ -76,6 +76,17 @@ def test_a_failed_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, i
     assert snap_compare(app, terminal_size=size, run_before=pressing("j", "j", "j", "enter", until=run_is_opened))
 
 
+@of_each_size
+def test_a_finished_run(app: QadApp, fleet: dict[str, FakeRun], size: tuple[int, int], snap_compare: Compare) -> None:
+    async def run_before(pilot: Pilot[None]) -> None:
+        await pressing(until=list_is_shown)(pilot)
+        app.open_run(fleet["done"].folder.path)
+        await wait_until(pilot, lambda: run_is_opened(app))
+        await settle(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=run_before)
+
+
 def test_a_quiet_run_is_stale(app: QadApp, fleet: dict[str, FakeRun], snap_compare: Compare) -> None:
     assert snap_compare(app, terminal_size=(120, 40), run_before=pressing("j", until=list_is_shown))
 
