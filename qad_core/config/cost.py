@@ -13,8 +13,8 @@ from qad_core.config.parameters import count_multiplied, count_stage, is_mixture
 from qad_core.config.schema import ArchitectureConfig, RunConfig
 
 _MIXTURE_SHARE = 0.65
-"""Share of a dense model's efficiency that a mixture reached: two layers of Qwen3-30B-A3B on one and on two H200s (EP 2),
-364 and 204 ms a step (README, Measured). Experts see few rows each, and their counts are waited for on the host."""
+"""Share of a dense model's efficiency that a mixture reached: two layers of Qwen3-30B-A3B on one and on two H200s (EP
+2), 364 and 204 ms a step (README, Measured). Experts see few rows each, and their counts are waited for on the host."""
 _COPY_SHARE = 0.88
 """Share of a GPU's memory rate that large copies reach: 4.28 TB/s of an H200's 4.8 (README, Measured)."""
 _SHARED_BYTES, _OWN_BYTES = 42, 4

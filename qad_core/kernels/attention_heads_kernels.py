@@ -73,7 +73,8 @@ def split_backward(
         )  # fmt: skip
     if partial is None or query_weight is None:
         return drows, None, None
-    return drows, *partial.sum(0).to(query_weight.dtype)
+    dquery_weight, dkey_weight = partial.sum(0).to(query_weight.dtype)
+    return drows, dquery_weight, dkey_weight
 
 
 @triton.jit
