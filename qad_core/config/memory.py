@@ -211,7 +211,9 @@ def _outside(
     # One communicator of all ranks beside those of each axis.
     communicators = (config.cluster.world_size > 1) + sum(size > 1 for size in groups)
     # What recorded passes work in is kept for them between their replays.
-    is_recordable = layout.model_parallel_size == 1 and architecture.num_moe_experts is None
+    is_recordable = (
+        config.train.cuda_graphs and layout.model_parallel_size == 1 and architecture.num_moe_experts is None
+    )
     looks_inside = bool(config.distillation.intermediate_layers)
     teacher_pass = passing["teacher's forward pass"] * (is_recordable and config.loss == "qad" and not looks_inside)
     student_pass = passing["backward pass of a layer"] * (is_recordable and config.train.recompute == "none")

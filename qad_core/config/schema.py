@@ -341,6 +341,8 @@ class TrainConfig(Section):
     """Weights and products; `auto` is bf16 where the device has it, else fp32. Optimizer states are fp32."""
     recompute: Literal["none", "full"] = "none"
     """`full` recomputes every layer in the backward pass, to save memory."""
+    cuda_graphs: bool = True
+    """Whether passes on a GPU are recorded and replayed, where they can be; false starts each of their kernels anew."""
     iterations_to_skip: tuple[PositiveInt, ...] = ()
     """1-based iterations whose data are consumed without a step."""
     exit_duration_minutes: PositiveFloat | None = None

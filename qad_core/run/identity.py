@@ -31,6 +31,7 @@ FREE_KEYS = frozenset(
         "distillation.chunk_tokens",
         "train.micro_batch_size",
         "train.recompute",
+        "train.cuda_graphs",
         "train.iterations_to_skip",  # set on a resume, to step over data that made the loss jump
         "train.exit_duration_minutes",
         "train.exit_iteration",

@@ -139,8 +139,12 @@ def convert_to_distillation_model(
     *,
     objective: Objective,
     distillation: DistillationConfig,
+    records_teacher: bool = True,
 ) -> Any:
-    """Return modelopt's distillation model around both; the teacher is frozen and never saved."""
+    """Return modelopt's distillation model around both; the teacher is frozen and never saved.
+
+    With `records_teacher` its pass is recorded as a CUDA graph where it can be.
+    """
     criterion: dict[tuple[str, str], _Loss] = {}
     if parallel_state.is_pipeline_last_stage():
         pairs = read_pairs(distillation.intermediate_layers)
@@ -154,7 +158,7 @@ def convert_to_distillation_model(
     adjust_distillation_model_for_mcore(model, ModeloptDistillationConfig(criterion={}, loss_balancer=balancer))
     if objective == "qat":
         _rest_teacher_while_training(model)
-    elif can_record(teacher) and not distillation.intermediate_layers:
+    elif records_teacher and can_record(teacher) and not distillation.intermediate_layers:
         # A replay calls no hooks, so that layers inside the teacher would be compared as they were when recorded.
         model.teacher_model.forward = ReplayedForward(model.teacher_model.forward, teacher.decoder.final_layernorm)
     return model

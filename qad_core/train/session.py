@@ -92,12 +92,15 @@ def build_session(config: RunConfig, context: RankContext, folder: RunFolder, re
     elif config.quantization.format == "nvfp4":
         register_nvfp4_backend()
         checkpointer.restore_quantizers(student, checkpoint)
-    model = convert_to_distillation_model(student, teacher, objective=config.loss, distillation=config.distillation)
+    records = config.train.cuda_graphs
+    model = convert_to_distillation_model(
+        student, teacher, objective=config.loss, distillation=config.distillation, records_teacher=records
+    )
     enable_weight_cache(model)
     shorten_linears(model)
     wrapped = wrap_data_parallel(model, context)
-    if can_record(unwrap(wrapped)) and config.train.recompute == "none":
-        record_layers(wrapped, unwrap(wrapped).decoder.layers)
+    if records and can_record(student) and config.train.recompute == "none":
+        record_layers(wrapped, list(student.decoder.layers))
     optimizer = build_optimizer(wrapped, config.train, context.params_dtype)
     scheduler = build_scheduler(optimizer, config.train)
     session = Session(
