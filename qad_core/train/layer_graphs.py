@@ -70,15 +70,16 @@ class _Layer:
         self.module = layer
         self.forward: Callable[..., tuple[Tensor, Tensor | None]] = layer.forward
         self.parameters = [each for each in layer.parameters() if each.requires_grad]
-        self._quantized = [module for module in layer.modules() if weight_cache_of(module) is not None]
+        caches = ((weight_cache_of(module), module) for module in layer.modules())
+        self._quantized = [(cache, module) for cache, module in caches if cache is not None]
         self._hooks = [wrapped._make_backward_post_hook(each) for each in self.parameters]
         # The wrapper's hook wants to see a gradient, and drops it where `main_grad` has it already.
         self._placeholders = [each.new_empty(()).expand(each.shape) for each in self.parameters]
 
     def quantize_weights(self) -> None:
         """Bring the quantized weights, which a graph reads, up to date."""
-        for module in self._quantized:
-            weight_cache_of(module).quantize(module.weight, module.weight_quantizer)  # pyright: ignore[reportOptionalMemberAccess]
+        for cache, module in self._quantized:
+            cache.quantize(module.weight, module.weight_quantizer)
 
     def tell_of_gradients(self) -> None:
         """Do what autograd does once a parameter's gradient is there."""

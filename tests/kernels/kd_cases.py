@@ -99,4 +99,4 @@ def plain_cross_entropy(heads: Heads, labels: Tensor, loss_mask: Tensor | None) 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
     """Norm of the difference over the norm of the truth."""
-    return ((value.double() - truth).norm() / truth.norm()).item()
+    return ((value.double() - truth.double()).norm() / truth.double().norm()).item()

@@ -10,7 +10,8 @@ from torch import Tensor
 from qad_core.kernels.attention_heads import split_heads
 from qad_core.kernels.device_choice import is_interpreted
 from qad_core.kernels.rms_norm import rms_norm_reference
-from tests.kernels.triton_cases import DEVICE, needs_triton, normal, relative_error
+from tests.kernels.kd_cases import relative_error
+from tests.kernels.triton_cases import DEVICE, needs_triton, normal
 
 LENGTH, BATCH, EPS = 7, 2, 1e-6
 

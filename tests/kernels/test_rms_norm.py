@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from qad_core.kernels.rms_norm import rms_norm, rms_norm_reference
-from tests.kernels.triton_cases import needs_triton, normal, relative_error
+from tests.kernels.kd_cases import relative_error
+from tests.kernels.triton_cases import needs_triton, normal
 
 
 @needs_triton

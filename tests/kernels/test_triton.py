@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from qad_core.kernels.device_choice import uses_triton
 from qad_core.kernels.kd_loss import kd_loss_from_hidden_states
 from qad_core.kernels.nvfp4 import nvfp4_quantize_dequantize, nvfp4_reference
-from tests.kernels.kd_cases import Heads, make_heads, make_weights, plain_kd
+from tests.kernels.kd_cases import Heads, make_heads, make_weights, plain_kd, relative_error
 
 KERNEL_TESTS = (
     "test_kd_loss.py", "test_kd_variants.py", "test_nvfp4.py", "test_nvfp4_backend.py", "test_nvfp4_block_scales.py",
@@ -40,10 +39,6 @@ def test_the_interpreter_is_what_sends_a_tensor_of_the_cpu_to_triton(monkeypatch
     assert not uses_triton(torch.zeros(1))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert uses_triton(torch.zeros(1)) and not uses_triton(torch.zeros(1, dtype=torch.float64))
-
-
-def relative_error(value: Tensor, truth: Tensor) -> float:
-    return ((value.double() - truth.double()).norm() / truth.double().norm()).item()
 
 
 @on_a_gpu

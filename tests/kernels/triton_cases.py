@@ -17,8 +17,3 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     """Normal values, the same wherever they are used."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
-
-
-def relative_error(value: Tensor, truth: Tensor) -> float:
-    """In the Frobenius norm."""
-    return ((value.double() - truth.double()).norm() / truth.double().norm()).item()
